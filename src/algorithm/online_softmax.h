@@ -1,0 +1,34 @@
+// Online softmax (Milakov and Gimelshein, 2018; FlashAttention, Dao et al., 2022): the running maximum and sum of a row
+// in the base-2 domain, safe for rows that have seen no key yet (maximum -inf). F: float, or a vector of one row a lane.
+#if defined(INGOT_ONLINE_SOFTMAX_H) == defined(INGOT_INCLUDE_AGAIN)
+#ifdef INGOT_ONLINE_SOFTMAX_H
+#undef INGOT_ONLINE_SOFTMAX_H
+#else
+#define INGOT_ONLINE_SOFTMAX_H
+#endif
+
+#include "algorithm/dialect.h"
+
+namespace INGOT_NAMESPACE {
+
+// max_ keeps a NaN of its second argument; finite_or_(x, y) is y where x is -inf, else x. Both come from the dialect.
+template <class F>
+struct OnlineSoftmax {
+  F row_max;  // of the scores so far, base 2; -inf: none
+  F row_sum;  // of exp2(score - row_max)
+
+  // Takes the maximum of the next tile. Returns what O and row_sum so far are to be multiplied by.
+  INGOT_FN F raise_max(F tile_max) {
+    const F higher = max_(row_max, tile_max);
+    const F correction = exp2_(row_max - finite_or_(higher, F(0.0f)));
+    row_max = higher;
+    row_sum = row_sum * correction;
+    return correction;
+  }
+
+  // What exp2 subtracts from the scores of the tile: finite even where no key was visible.
+  INGOT_FN F offset() const { return finite_or_(row_max, F(0.0f)); }
+};
+
+}  // namespace INGOT_NAMESPACE
+#endif

@@ -1,0 +1,35 @@
+// What core asks of a back end. Core never names one; src/backends.cpp lists them.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/plan.hpp"
+#include "core/problem.hpp"
+
+namespace ingot {
+
+/// One device of this machine. plan() is pure: it looks at the problem and the device's fixed properties only.
+/// forward and backward may be called from several threads at once; their arguments have been validated.
+class Backend {
+ public:
+  virtual ~Backend() = default;
+  virtual std::string name() const = 0;         ///< "cpu", "cuda:0"
+  virtual std::string description() const = 0;  ///< one line for people
+  /// Throws Error(unsupported) that says why where the device cannot run the problem.
+  virtual Plan plan(const Problem& problem) const = 0;
+  /// Text of a just-in-time kernel. Throws Error(unsupported) where kernels are compiled ahead of time.
+  virtual std::string source(const Plan& plan, Pass pass) const;
+  virtual void forward(const Plan& plan, const ForwardArgs& args) = 0;
+  virtual void backward(const Plan& plan, const BackwardArgs& args) = 0;
+};
+
+struct ContextOptions {
+  int num_threads = 0;  ///< 0: all that this process may use
+};
+
+/// Every device of this machine, preferred first. Defined in src/backends.cpp.
+std::vector<std::unique_ptr<Backend>> make_backends(const ContextOptions& options);
+
+}  // namespace ingot

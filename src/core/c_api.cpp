@@ -1,0 +1,329 @@
+// The C ABI: turns structs into core's aggregates and exceptions into a status and a text. No logic of its own.
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <new>
+#include <string>
+
+#include "core/context.hpp"
+#include "core/error.hpp"
+#include "ingot/ingot.h"
+
+struct ingot_context {
+  ingot::Context context;
+};
+
+struct ingot_plan {
+  ingot::BoundPlan bound;
+};
+
+namespace {
+
+using namespace ingot;
+
+thread_local std::string last_error;
+
+ingot_status record(Code code, const char* message) noexcept {
+  try {
+    last_error = message;
+  } catch (...) {
+    last_error.clear();
+  }
+  return static_cast<ingot_status>(code);
+}
+
+/// Runs f and turns what it throws into a status; the only place where exceptions end.
+template <class F>
+ingot_status guarded(F&& f) noexcept {
+  last_error.clear();
+  try {
+    f();
+    return INGOT_OK;
+  } catch (const Error& error) {
+    return record(error.code(), error.what());
+  } catch (const std::bad_alloc&) {
+    return record(Code::out_of_memory, "out of memory on the host");
+  } catch (const std::exception& error) {
+    return record(Code::internal, error.what());
+  } catch (...) {
+    return record(Code::internal, "unknown exception");
+  }
+}
+
+void require(const void* pointer, const char* argument) {
+  if (pointer == nullptr) {
+    throw Error(Code::invalid_argument, std::string(argument) + ": must not be NULL");
+  }
+}
+
+/// The caller's struct may be of a later version if what this version does not know is zero.
+template <class T>
+const T& checked(const T* value, const char* argument) {
+  require(value, argument);
+  if (value->struct_size < sizeof(T)) {
+    throw Error(Code::invalid_argument, std::string(argument) + ".struct_size: must be at least " +
+                                            std::to_string(sizeof(T)) + ", got " +
+                                            std::to_string(value->struct_size) +
+                                            " (use its _init function)");
+  }
+  constexpr std::size_t largest = 65536;
+  if (value->struct_size > largest) {
+    throw Error(Code::invalid_argument, std::string(argument) + ".struct_size: must be at most " +
+                                            std::to_string(largest) + ", got " +
+                                            std::to_string(value->struct_size));
+  }
+  const auto* bytes = reinterpret_cast<const unsigned char*>(value);
+  if (std::any_of(bytes + sizeof(T), bytes + value->struct_size, [](auto b) { return b != 0; })) {
+    throw Error(Code::unsupported,
+                std::string(argument) + ": sets a field that this version does not know, struct_size " +
+                    std::to_string(value->struct_size) + ", known " + std::to_string(sizeof(T)));
+  }
+  return *value;
+}
+
+Dtype resolve(ingot_dtype dtype, Dtype fallback) {
+  return dtype == INGOT_DTYPE_DEFAULT ? fallback : static_cast<Dtype>(dtype);
+}
+
+Problem to_problem(const ingot_problem& c) {
+  Problem p;
+  p.batch = c.batch;
+  p.num_heads = c.num_heads;
+  p.num_heads_kv = c.num_heads_kv;
+  p.seqlen_q = c.seqlen_q;
+  p.seqlen_k = c.seqlen_k;
+  p.head_dim = c.head_dim;
+  p.head_dim_v = c.head_dim_v;
+  p.q = resolve(c.q_dtype, Dtype::f32);
+  p.k = resolve(c.k_dtype, p.q);
+  p.v = resolve(c.v_dtype, p.k);
+  p.o = resolve(c.o_dtype, p.q);
+  p.dout = resolve(c.dout_dtype, p.o);
+  p.dq = resolve(c.dq_dtype, p.q);
+  p.dk = resolve(c.dk_dtype, p.k);
+  p.dv = resolve(c.dv_dtype, p.v);
+  p.causal = static_cast<Causal>(c.causal);
+  p.window_left = c.window_left;
+  p.window_right = c.window_right;
+  const auto dim = static_cast<double>(std::max<std::int64_t>(c.head_dim, 1));
+  p.scale = c.scale == 0.0F ? static_cast<float>(1.0 / std::sqrt(dim)) : c.scale;
+  p.softcap = c.softcap;
+  return p;
+}
+
+Tensor to_tensor(const ingot_tensor& t) {
+  return {t.data, {t.stride[0], t.stride[1], t.stride[2], t.stride[3]}};
+}
+
+/// lse has three dimensions; the fourth is one element wide.
+Tensor to_lse(const ingot_tensor& t) { return {t.data, {t.stride[0], t.stride[1], t.stride[2], 1}}; }
+
+std::span<std::byte> to_workspace(void* data, std::size_t bytes) {
+  if (data == nullptr && bytes != 0) {
+    throw Error(Code::invalid_argument, "workspace: must not be NULL with workspace_bytes " +
+                                            std::to_string(bytes));
+  }
+  return {static_cast<std::byte*>(data), bytes};
+}
+
+ForwardArgs to_args(const ingot_forward_args& c) {
+  return {to_tensor(c.q), to_tensor(c.k),   to_tensor(c.v),
+          to_tensor(c.o), to_lse(c.lse),    to_workspace(c.workspace, c.workspace_bytes)};
+}
+
+BackwardArgs to_args(const ingot_backward_args& c) {
+  return {to_tensor(c.q),    to_tensor(c.k),  to_tensor(c.v),  to_tensor(c.o),
+          to_lse(c.lse),     to_tensor(c.dout), to_tensor(c.dq), to_tensor(c.dk),
+          to_tensor(c.dv),   to_workspace(c.workspace, c.workspace_bytes)};
+}
+
+BoundPlan plan_of(ingot_context* context, const char* device, const ingot_problem* problem) {
+  require(context, "context");
+  return make_plan(context->context, device == nullptr ? "" : device,
+                   to_problem(checked(problem, "problem")));
+}
+
+void copy_text(const std::string& text, char* buffer, std::size_t capacity, std::size_t* needed) {
+  if (needed != nullptr) *needed = text.size() + 1;
+  if (buffer == nullptr && capacity != 0) {
+    throw Error(Code::invalid_argument,
+                "text: must not be NULL with capacity " + std::to_string(capacity));
+  }
+  if (capacity == 0) return;
+  const std::size_t length = std::min(capacity - 1, text.size());
+  std::memcpy(buffer, text.data(), length);
+  buffer[length] = '\0';
+}
+
+template <std::size_t N>
+void copy_name(const std::string& text, char (&buffer)[N]) {
+  copy_text(text, buffer, N, nullptr);
+}
+
+template <class T>
+void init(T* value) {
+  if (value == nullptr) return;
+  *value = T{};
+  value->struct_size = sizeof(T);
+}
+
+void check_pass(ingot_pass pass) {
+  if (pass != INGOT_FORWARD && pass != INGOT_BACKWARD) {
+    throw Error(Code::invalid_argument, "pass: must be an ingot_pass (0 or 1), got " +
+                                            std::to_string(pass));
+  }
+}
+
+const PassPlan& pass_of(const ingot_plan* plan, ingot_pass pass) {
+  require(plan, "plan");
+  check_pass(pass);
+  return pass == INGOT_FORWARD ? plan->bound.plan.forward : plan->bound.plan.backward;
+}
+
+}  // namespace
+
+extern "C" {
+
+const char* ingot_version(void) {
+#define INGOT_STRING_(x) #x
+#define INGOT_STRING(x) INGOT_STRING_(x)
+  return INGOT_STRING(INGOT_VERSION_MAJOR) "." INGOT_STRING(INGOT_VERSION_MINOR) "." INGOT_STRING(
+      INGOT_VERSION_PATCH);
+#undef INGOT_STRING
+#undef INGOT_STRING_
+}
+
+const char* ingot_status_name(ingot_status status) {
+  static constexpr const char* names[] = {"ok",           "invalid_argument", "unsupported",
+                                          "out_of_memory", "compile_failed",   "device_error",
+                                          "internal"};
+  const auto index = static_cast<std::size_t>(status);
+  return index < std::size(names) ? names[index] : "unknown";
+}
+
+const char* ingot_last_error(void) { return last_error.c_str(); }
+
+void ingot_problem_init(ingot_problem* problem) {
+  if (problem == nullptr) return;
+  init(problem);
+  problem->batch = problem->num_heads = problem->num_heads_kv = 1;
+  problem->window_left = problem->window_right = -1;
+}
+
+void ingot_forward_args_init(ingot_forward_args* args) { init(args); }
+void ingot_backward_args_init(ingot_backward_args* args) { init(args); }
+void ingot_context_options_init(ingot_context_options* options) { init(options); }
+
+ingot_status ingot_context_create(const ingot_context_options* options, ingot_context** context) {
+  return guarded([&] {
+    require(context, "context");
+    *context = nullptr;
+    ContextOptions core_options;
+    if (options != nullptr) core_options.num_threads = checked(options, "options").num_threads;
+    if (core_options.num_threads < 0 || core_options.num_threads > 4096) {
+      throw Error(Code::invalid_argument, "num_threads: must be from 0 to 4096, got " +
+                                              std::to_string(core_options.num_threads));
+    }
+    *context = new ingot_context{Context(core_options)};
+  });
+}
+
+void ingot_context_destroy(ingot_context* context) { delete context; }
+
+ingot_status ingot_device_count(const ingot_context* context, int32_t* count) {
+  return guarded([&] {
+    require(context, "context");
+    require(count, "count");
+    *count = static_cast<int32_t>(context->context.devices().size());
+  });
+}
+
+ingot_status ingot_device_info_get(const ingot_context* context, int32_t index,
+                                   ingot_device_info* info) {
+  return guarded([&] {
+    require(context, "context");
+    require(info, "info");
+    const auto& devices = context->context.devices();
+    if (index < 0 || static_cast<std::size_t>(index) >= devices.size()) {
+      throw Error(Code::invalid_argument, "index: must be from 0 to " +
+                                              std::to_string(devices.size() - 1) + ", got " +
+                                              std::to_string(index));
+    }
+    init(info);
+    copy_name(devices[static_cast<std::size_t>(index)]->name(), info->name);
+    copy_name(devices[static_cast<std::size_t>(index)]->description(), info->description);
+  });
+}
+
+ingot_status ingot_plan_create(ingot_context* context, const char* device,
+                               const ingot_problem* problem, ingot_plan** plan) {
+  return guarded([&] {
+    require(plan, "plan");
+    *plan = nullptr;
+    *plan = new ingot_plan{plan_of(context, device, problem)};
+  });
+}
+
+void ingot_plan_destroy(ingot_plan* plan) { delete plan; }
+
+ingot_status ingot_plan_workspace_bytes(const ingot_plan* plan, ingot_pass pass, size_t* bytes) {
+  return guarded([&] {
+    require(bytes, "bytes");
+    *bytes = pass_of(plan, pass).workspace_bytes;
+  });
+}
+
+ingot_status ingot_plan_explain(const ingot_plan* plan, ingot_format format, char* text,
+                                size_t capacity, size_t* needed) {
+  return guarded([&] {
+    require(plan, "plan");
+    if (format != INGOT_TEXT && format != INGOT_JSON) {
+      throw Error(Code::invalid_argument, "format: must be an ingot_format (0 or 1), got " +
+                                              std::to_string(format));
+    }
+    const Plan& core_plan = plan->bound.plan;
+    copy_text(format == INGOT_JSON ? explain_json(core_plan) : explain_text(core_plan), text,
+              capacity, needed);
+  });
+}
+
+ingot_status ingot_plan_source(const ingot_plan* plan, ingot_pass pass, char* text,
+                               size_t capacity, size_t* needed) {
+  return guarded([&] {
+    (void)pass_of(plan, pass);
+    copy_text(plan->bound.device->source(plan->bound.plan, static_cast<Pass>(pass)), text, capacity,
+              needed);
+  });
+}
+
+ingot_status ingot_forward(const ingot_plan* plan, const ingot_forward_args* args) {
+  return guarded([&] {
+    require(plan, "plan");
+    forward(plan->bound, to_args(checked(args, "args")));
+  });
+}
+
+ingot_status ingot_backward(const ingot_plan* plan, const ingot_backward_args* args) {
+  return guarded([&] {
+    require(plan, "plan");
+    backward(plan->bound, to_args(checked(args, "args")));
+  });
+}
+
+ingot_status ingot_attention_forward(ingot_context* context, const char* device,
+                                     const ingot_problem* problem,
+                                     const ingot_forward_args* args) {
+  return guarded([&] {
+    forward(plan_of(context, device, problem), to_args(checked(args, "args")));
+  });
+}
+
+ingot_status ingot_attention_backward(ingot_context* context, const char* device,
+                                      const ingot_problem* problem,
+                                      const ingot_backward_args* args) {
+  return guarded([&] {
+    backward(plan_of(context, device, problem), to_args(checked(args, "args")));
+  });
+}
+
+}  // extern "C"

@@ -1,0 +1,44 @@
+#include "core/context.hpp"
+
+#include "core/error.hpp"
+
+namespace ingot {
+
+std::string Backend::source(const Plan&, Pass) const {
+  throw Error(Code::unsupported,
+              "source: kernels of device " + name() + " are compiled ahead of time");
+}
+
+Context::Context(const ContextOptions& options) : devices_(make_backends(options)) {}
+
+Backend& Context::device(std::string_view name) const {
+  if (name.empty() || name == "auto") return *devices_.front();
+  std::string names = "auto";
+  for (const auto& device : devices_) {
+    if (device->name() == name) return *device;
+    names += ", " + device->name();
+  }
+  throw Error(Code::invalid_argument,
+              "device: must be one of " + names + " on this machine, got " + std::string(name));
+}
+
+BoundPlan make_plan(const Context& context, std::string_view device, const Problem& problem) {
+  validate(problem);
+  Backend& backend = context.device(device);
+  BoundPlan bound{&backend, backend.plan(problem)};
+  bound.plan.problem = problem;
+  bound.plan.device = backend.name();
+  return bound;
+}
+
+void forward(const BoundPlan& bound, const ForwardArgs& args) {
+  validate(bound.plan.problem, args, bound.plan.forward.workspace_bytes);
+  bound.device->forward(bound.plan, args);
+}
+
+void backward(const BoundPlan& bound, const BackwardArgs& args) {
+  validate(bound.plan.problem, args, bound.plan.backward.workspace_bytes);
+  bound.device->backward(bound.plan, args);
+}
+
+}  // namespace ingot

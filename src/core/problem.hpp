@@ -1,0 +1,67 @@
+// What the caller asks for: Problem (sizes, dtypes, variant) and the tensors of one call. Aggregates without behaviour.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+
+namespace ingot {
+
+enum class Dtype : std::int32_t { f32 = 1, f16 = 2, bf16 = 3, f64 = 4 };
+enum class Causal : std::int32_t { none = 0, top_left = 1, bottom_right = 2 };
+enum class Pass : std::int32_t { forward = 0, backward = 1 };
+
+std::string_view name(Dtype dtype);
+std::string_view name(Causal causal);
+std::int64_t size_bytes(Dtype dtype);
+
+/// Sizes in elements; see ingot_problem in ingot.h for the meaning of every field. Defaults are resolved here:
+/// no dtype is "default", scale is the number used, softcap 0 means none, windows are -1 or a bound.
+struct Problem {
+  std::int64_t batch = 1, num_heads = 1, num_heads_kv = 1;
+  std::int64_t seqlen_q = 0, seqlen_k = 0, head_dim = 0, head_dim_v = 0;
+  Dtype q = Dtype::f32, k = Dtype::f32, v = Dtype::f32, o = Dtype::f32;
+  Dtype dout = Dtype::f32, dq = Dtype::f32, dk = Dtype::f32, dv = Dtype::f32;
+  Causal causal = Causal::none;
+  std::int64_t window_left = -1, window_right = -1;
+  float scale = 1.0F;
+  float softcap = 0.0F;
+
+  bool operator==(const Problem&) const = default;
+};
+
+/// Strides in elements of [batch, head, seqlen, head_dim].
+using Strides = std::array<std::int64_t, 4>;
+
+struct ConstTensor {
+  const void* data = nullptr;
+  Strides stride{};
+};
+
+struct Tensor {
+  void* data = nullptr;
+  Strides stride{};
+
+  operator ConstTensor() const { return {data, stride}; }  // NOLINT(google-explicit-constructor)
+};
+
+struct ForwardArgs {
+  ConstTensor q, k, v;
+  Tensor o, lse;  ///< lse: f32, data null where not wanted
+  std::span<std::byte> workspace;  ///< empty: the back end's own
+};
+
+struct BackwardArgs {
+  ConstTensor q, k, v, o, lse, dout;
+  Tensor dq, dk, dv;  ///< data null where not wanted
+  std::span<std::byte> workspace;
+};
+
+/// Throws Error(invalid_argument) with the argument, the rule and the value.
+void validate(const Problem& problem);
+void validate(const Problem& problem, const ForwardArgs& args, std::size_t workspace_needed);
+void validate(const Problem& problem, const BackwardArgs& args, std::size_t workspace_needed);
+
+}  // namespace ingot

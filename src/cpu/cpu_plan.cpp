@@ -1,0 +1,154 @@
+#include "cpu/cpu_plan.hpp"
+
+#include <algorithm>
+#include <string>
+
+#include "algorithm/score.h"
+#include "core/error.hpp"
+#include "cpu/backward.hpp"
+#include "cpu/forward.hpp"
+
+namespace ingot {
+namespace {
+
+// A kernel works on this many vectors of query rows at a time (kTileVecs of tile-inl.h).
+constexpr std::int64_t panel_vectors = 2;
+// Keys are split until there are this many units, so that many threads find work; never into less than this many keys.
+constexpr std::int64_t enough_units = 64;
+constexpr std::int64_t fewest_keys_per_chunk = 512;
+
+std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+std::int64_t round_up(std::int64_t a, std::int64_t b) { return ceil_div(a, b) * b; }
+
+bool needs_conversion(const Problem& p) { return p.k != Dtype::f32 || p.v != Dtype::f32; }
+
+// Query rows that could share a block: all rows of a head, or, where these are few, those of its group of heads.
+std::int64_t rows_to_pack(const Problem& p) { return p.seqlen_q * (p.num_heads / p.num_heads_kv); }
+
+std::int64_t choose_block_m(const Problem& p, const CpuCaps& caps) {
+  const std::int64_t panel = panel_vectors * caps.lanes;
+  const std::int64_t longest = panel * (needs_conversion(p) || p.head_dim + p.head_dim_v >= 192 ? 2 : 1);
+  const std::int64_t rows = p.seqlen_q * 2 <= longest ? rows_to_pack(p) : p.seqlen_q;
+  return std::clamp(round_up(rows, caps.lanes), caps.lanes, longest);
+}
+
+std::int64_t choose_block_n(const Problem& p) {
+  const std::int64_t widest = std::max(p.head_dim, p.head_dim_v);
+  const std::int64_t keys = widest <= 64 ? 128 : widest <= 256 ? 64 : 32;
+  return std::clamp<std::int64_t>(p.seqlen_k, 1, keys);
+}
+
+std::int64_t choose_split(const Problem& p, std::int64_t block_m) {
+  const std::int64_t blocks = make_forward_grid(p, block_m, 1).blocks;
+  if (blocks == 0) return 1;
+  const std::int64_t wanted = ceil_div(enough_units, blocks);
+  return std::clamp<std::int64_t>(p.seqlen_k / fewest_keys_per_chunk, 1, wanted);
+}
+
+void explain(PassPlan& pass, const Problem& p, const CpuCaps& caps) {
+  const Config& c = pass.config;
+  pass.why.push_back("block_m " + std::to_string(c.block_m) + ": query rows lie in the " + std::to_string(caps.lanes) +
+                     " lanes of " + std::string(caps.target) + ", " + std::to_string(panel_vectors) +
+                     " vectors to a register tile");
+  pass.why.push_back("block_n " + std::to_string(c.block_n) + ": scores, queries and outputs of a block stay in the L1 cache");
+  const ForwardGrid grid = make_forward_grid(p, c.block_m, c.split_k);
+  if (grid.heads_per_block > 1) {
+    pass.why.push_back(std::to_string(grid.heads_per_block) + " query heads of a kv head share one block: they read the same keys");
+  }
+  if (c.split_k > 1) {
+    pass.why.push_back("split_k " + std::to_string(c.split_k) + ": " + std::to_string(grid.blocks) +
+                       " blocks of query rows alone would leave threads idle; partial results are merged in order");
+  }
+  if (c.convert_kv) pass.why.push_back("convert_kv: keys or values are 16-bit; tiles of them become f32 once per block");
+  if (c.masked) pass.why.push_back("masked: tiles outside the mask are skipped, those on its edge are tested per pair");
+}
+
+}  // namespace
+
+PassPlan plan_forward(const Problem& problem, const CpuCaps& caps) {
+  PassPlan pass;
+  Config& c = pass.config;
+  c.kernel = "forward";
+  c.target = caps.target;
+  c.head_dim = problem.head_dim;
+  c.head_dim_v = problem.head_dim_v;
+  c.block_m = choose_block_m(problem, caps);
+  c.block_n = choose_block_n(problem);
+  c.split_k = choose_split(problem, c.block_m);
+  c.masked = is_masked(make_score_params(problem.scale, problem.softcap, problem.seqlen_q, problem.seqlen_k,
+                                         static_cast<int>(problem.causal), problem.window_left, problem.window_right));
+  c.softcap = problem.softcap > 0;
+  c.convert_kv = needs_conversion(problem);
+  const ForwardGrid grid = make_forward_grid(problem, c.block_m, c.split_k);
+  pass.units = grid.units();
+  const std::int64_t workers = std::min<std::int64_t>(caps.threads, std::max<std::int64_t>(pass.units, 1));
+  std::int64_t floats = workers * make_forward_layout(c, caps.lanes).total;
+  if (c.split_k > 1) floats += partials_floats(grid, c);
+  pass.workspace_bytes = static_cast<std::size_t>(floats) * sizeof(float);
+  explain(pass, problem, caps);
+  return pass;
+}
+
+Plan plan_cpu(const Problem& problem, const CpuCaps& caps) {
+  const Dtype dtypes[] = {problem.q,    problem.k,  problem.v,  problem.o,
+                          problem.dout, problem.dq, problem.dk, problem.dv};
+  if (std::ranges::find(dtypes, Dtype::f64) != std::end(dtypes)) {
+    throw Error(Code::unsupported, "unsupported: dtype f64: device cpu computes f32, f16 and bf16; device reference does f64");
+  }
+  Plan plan;
+  plan.problem = problem;
+  plan.device = "cpu";
+  plan.forward = plan_forward(problem, caps);
+  plan.backward = plan_backward(problem, caps);
+  return plan;
+}
+
+ForwardGrid make_forward_grid(const Problem& p, std::int64_t block_m, std::int64_t split_k) {
+  ForwardGrid grid;
+  const std::int64_t group = p.num_heads / p.num_heads_kv;
+  grid.split_k = split_k;
+  grid.keys_per_chunk = ceil_div(p.seqlen_k, split_k);
+  if (p.seqlen_q == 0 || p.batch == 0) return grid;
+  grid.heads_per_block = std::clamp<std::int64_t>(block_m / p.seqlen_q, 1, group);
+  grid.blocks_per_group = ceil_div(group, grid.heads_per_block);
+  grid.row_blocks = ceil_div(p.seqlen_q, block_m);
+  grid.blocks = p.batch * p.num_heads_kv * grid.blocks_per_group * grid.row_blocks;
+  return grid;
+}
+
+RowBlock row_block(const Problem& p, const ForwardGrid& grid, std::int64_t block_m, std::int64_t index) {
+  const std::int64_t group = p.num_heads / p.num_heads_kv;
+  const std::int64_t row_index = grid.row_blocks - 1 - index % grid.row_blocks;
+  index /= grid.row_blocks;
+  const std::int64_t in_group = index % grid.blocks_per_group;
+  index /= grid.blocks_per_group;
+  RowBlock block;
+  block.batch = index / p.num_heads_kv;
+  block.head = index % p.num_heads_kv * group + in_group * grid.heads_per_block;
+  block.heads = std::min(grid.heads_per_block, group - in_group * grid.heads_per_block);
+  block.row = row_index * block_m;
+  block.rows = std::min(block_m, p.seqlen_q - block.row);
+  return block;
+}
+
+ForwardLayout make_forward_layout(const Config& c, std::int64_t lanes) {
+  ForwardLayout l;
+  l.panel = std::min(c.block_m, panel_vectors * lanes);
+  l.panels = ceil_div(c.block_m, l.panel);
+  l.panel_floats = round_up(l.panel * (c.head_dim + c.head_dim_v + 2), 16);
+  const auto take = [&l](std::int64_t floats) {
+    const std::int64_t offset = l.total;
+    l.total += round_up(floats, 16);
+    return offset;
+  };
+  take(l.panels * l.panel_floats);
+  l.scores = take(l.panel * (c.block_n + 6));
+  // An odd number of cache lines to a row: rows next to each other do not compete for the same few lines of the L1 cache.
+  l.ld_k = 16 * (ceil_div(c.head_dim, 16) | 1);
+  l.ld_v = 16 * (ceil_div(c.head_dim_v, 16) | 1);
+  l.k = take(c.block_n * l.ld_k);
+  l.v = take(c.block_n * l.ld_v);
+  return l;
+}
+
+}  // namespace ingot

@@ -1,0 +1,133 @@
+// Vec: one f32 vector of the current instruction set with the operators that algorithm/ needs, and algorithm/ itself
+// in the namespace of that instruction set. Included once per instruction set (hwy/foreach_target.h).
+#if defined(INGOT_CPU_SIMD_INL_H) == defined(HWY_TARGET_TOGGLE)
+#ifdef INGOT_CPU_SIMD_INL_H
+#undef INGOT_CPU_SIMD_INL_H
+#else
+#define INGOT_CPU_SIMD_INL_H
+#endif
+
+#include <hwy/highway.h>
+
+#include <cstdint>
+
+// algorithm/ goes into this instruction set's namespace, whatever was included before.
+#undef INGOT_INCLUDE_AGAIN
+#undef INGOT_DIALECT_H
+#undef INGOT_PARAMS_H
+#undef INGOT_SCORE_H
+#undef INGOT_ONLINE_SOFTMAX_H
+#undef INGOT_FN
+#define INGOT_FN HWY_INLINE
+#undef INGOT_NAMESPACE
+#define INGOT_NAMESPACE ingot::HWY_NAMESPACE
+#undef INGOT_INDEX
+#define INGOT_INDEX std::int64_t
+
+HWY_BEFORE_NAMESPACE();
+namespace ingot::HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+inline constexpr std::int64_t kLanes = HWY_LANES(float);
+
+struct Vec {
+  using Tag = hn::FixedTag<float, HWY_LANES(float)>;
+  using Raw = hn::Vec<Tag>;
+  Raw raw;
+
+  Vec() = default;
+  HWY_INLINE explicit Vec(float x) : raw(hn::Set(Tag(), x)) {}
+  HWY_INLINE explicit Vec(Raw r) : raw(r) {}
+
+  static HWY_INLINE Vec load(const float* p) { return Vec(hn::LoadU(Tag(), p)); }
+  HWY_INLINE void store(float* p) const { hn::StoreU(raw, Tag(), p); }
+
+  friend HWY_INLINE Vec operator+(Vec a, Vec b) { return Vec(hn::Add(a.raw, b.raw)); }
+  friend HWY_INLINE Vec operator-(Vec a, Vec b) { return Vec(hn::Sub(a.raw, b.raw)); }
+  friend HWY_INLINE Vec operator*(Vec a, Vec b) { return Vec(hn::Mul(a.raw, b.raw)); }
+  friend HWY_INLINE Vec operator/(Vec a, Vec b) { return Vec(hn::Div(a.raw, b.raw)); }
+  friend HWY_INLINE Vec operator*(Vec a, float b) { return a * Vec(b); }
+};
+
+/// a * b + c, rounded once.
+HWY_INLINE Vec fma_(Vec a, Vec b, Vec c) { return Vec(hn::MulAdd(a.raw, b.raw, c.raw)); }
+
+/// The larger one; a NaN in b stays.
+HWY_INLINE Vec max_(Vec a, Vec b) { return Vec(hn::Max(a.raw, b.raw)); }
+
+HWY_INLINE Vec finite_or_(Vec x, Vec y) {
+  const Vec minus_infinity(-__builtin_inff());
+  return Vec(hn::IfThenElse(hn::Eq(x.raw, minus_infinity.raw), y.raw, x.raw));
+}
+
+/// Is any lane of a different from b's? True where a NaN takes part.
+HWY_INLINE bool any_differs(Vec a, Vec b) { return !hn::AllTrue(Vec::Tag(), hn::Eq(a.raw, b.raw)); }
+
+/// The first `count` lanes of a, the others of b.
+HWY_INLINE Vec first_lanes(std::int64_t count, Vec a, Vec b) {
+  const auto mask = hn::FirstN(Vec::Tag(), static_cast<std::size_t>(count));
+  return Vec(hn::IfThenElse(mask, a.raw, b.raw));
+}
+
+/// a where first <= x < end, else b.
+HWY_INLINE Vec where_inside(Vec x, Vec first, Vec end, Vec a, Vec b) {
+  const auto inside = hn::And(hn::Ge(x.raw, first.raw), hn::Lt(x.raw, end.raw));
+  return Vec(hn::IfThenElse(inside, a.raw, b.raw));
+}
+
+// 2^f on [0, 1], exact at 0; relative error 8.2e-8 before rounding.
+HWY_INLINE Vec exp2_fraction(Vec f) {
+  Vec p(1.8671300794386213e-3F);
+  p = fma_(p, f, Vec(9.01703029586238e-3F));
+  p = fma_(p, f, Vec(5.579991312989283e-2F));
+  p = fma_(p, f, Vec(2.4016445014453094e-1F));
+  p = fma_(p, f, Vec(6.93151311806021e-1F));
+  return fma_(p, f, Vec(1.0F));
+}
+
+/// 2^t: at most 2 ulp off; exactly 0 for -inf and below 2^-126 at the latest below 2^-150; NaN stays NaN.
+HWY_INLINE Vec exp2_(Vec t) {
+#if HWY_TARGET <= HWY_AVX3 && HWY_ARCH_X86
+  constexpr int kFractionAboveFloor = 1;
+  const Vec f(Vec::Raw{_mm512_reduce_ps(t.raw.raw, kFractionAboveFloor)});
+  return Vec(Vec::Raw{_mm512_scalef_ps(exp2_fraction(f).raw.raw, t.raw.raw)});
+#else
+  const Vec::Tag tag;
+  const hn::RebindToSigned<Vec::Tag> int_tag;
+  const Vec x(hn::Min(hn::Set(tag, 128.0F), hn::Max(hn::Set(tag, -160.0F), t.raw)));
+  const auto whole = hn::Floor(x.raw);
+  const Vec p = exp2_fraction(x - Vec(whole));
+  const auto exponent = hn::ShiftLeft<23>(hn::ConvertTo(int_tag, whole));
+  const auto scaled = hn::BitCast(tag, hn::Add(hn::BitCast(int_tag, p.raw), exponent));
+  return Vec(hn::IfThenZeroElse(hn::Lt(t.raw, hn::Set(tag, -126.0F)), scaled));
+#endif
+}
+
+/// At most 3 ulp off, also near 0; NaN stays NaN.
+HWY_INLINE Vec tanh_(Vec x) {
+  const Vec square = x * x;
+  Vec p(-5.704987172758275e-3F);
+  p = fma_(p, square, Vec(2.063908740111264e-2F));
+  p = fma_(p, square, Vec(-5.373971513239841e-2F));
+  p = fma_(p, square, Vec(1.333144219872193e-1F));
+  p = fma_(p, square, Vec(-3.3333281942032555e-1F));
+  const Vec small = fma_(p * square, x, x);
+  const Vec magnitude(hn::Abs(x.raw));
+  const Vec e = exp2_(magnitude * 2.8853900817779268F);  // 2 log2(e)
+  const Vec large = Vec(1.0F) - Vec(2.0F) / (e + Vec(1.0F));
+  const Vec signed_large(hn::CopySign(large.raw, x.raw));
+  return Vec(hn::IfThenElse(hn::Lt(magnitude.raw, Vec(0.625F).raw), small.raw, signed_large.raw));
+}
+
+// The same for a single number.
+HWY_INLINE float exp2_(float t) { return hn::GetLane(exp2_(Vec(t)).raw); }
+HWY_INLINE float max_(float a, float b) { return a > b ? a : b; }
+HWY_INLINE float finite_or_(float x, float y) { return x == -__builtin_inff() ? y : x; }
+
+}  // namespace ingot::HWY_NAMESPACE
+
+#include "algorithm/online_softmax.h"
+#include "algorithm/score.h"
+
+HWY_AFTER_NAMESPACE();
+#endif  // per-target include guard

@@ -1,0 +1,78 @@
+// Every row of cases.hpp on every device of this machine. INGOT_TEST_FULL=1 in the environment runs the whole table,
+// INGOT_TEST_QUICK=1 the few rows that a sanitizer can bear.
+#include "conformance.hpp"
+
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+
+#include "devices.hpp"
+
+namespace ingot::conformance {
+namespace {
+
+bool is_set(const char* variable) {
+  const char* value = std::getenv(variable);
+  return value != nullptr && value[0] != '\0' && std::string(value) != "0";
+}
+
+/// The reference computes in fp64 what it defines; on it only the conversions, strides and guards are tested.
+bool worth_running(const std::string& device, const Case& c, bool smoke_only) {
+  const bool cheap = smoke_only || device == "reference";
+  return !cheap || c.tier == Tier::smoke;
+}
+
+struct Parameter {
+  std::string device;
+  Case row;
+
+  friend void PrintTo(const Parameter& p, std::ostream* os) { *os << p.device << " " << p.row.name; }
+};
+
+std::vector<Parameter> parameters() {
+  std::vector<Parameter> all;
+  for (const std::string& device : device_names(shared_context())) {
+    for (const Case& c : cases(is_set("INGOT_TEST_FULL"))) {
+      if (worth_running(device, c, is_set("INGOT_TEST_QUICK"))) all.push_back({device, c});
+    }
+  }
+  return all;
+}
+
+std::string test_name(const testing::TestParamInfo<Parameter>& info) {
+  std::string name = info.param.device + "_" + info.param.row.name;
+  std::replace_if(name.begin(), name.end(), [](char c) { return std::isalnum(static_cast<unsigned char>(c)) == 0; }, '_');
+  return name;
+}
+
+class Conformance : public testing::TestWithParam<Parameter> {};
+
+TEST_P(Conformance, AgreesWithReference) {
+  const auto& [device, row] = GetParam();
+  const Outcome outcome = run_case(shared_context(), device.c_str(), row);
+  if (outcome.status == Status::skipped && device != "cpu" && device != "reference") GTEST_SKIP() << outcome.message;
+  if (outcome.status != Status::passed) FAIL() << outcome.message;
+}
+
+INSTANTIATE_TEST_SUITE_P(Table, Conformance, testing::ValuesIn(parameters()), test_name);
+
+TEST(ConformanceDevices, NvidiaGpuIsCovered) {
+  const std::vector<std::string> names = device_names(shared_context());
+  if (std::find(names.begin(), names.end(), "cuda:0") == names.end()) GTEST_SKIP() << "skipped: no NVIDIA GPU";
+  EXPECT_EQ(names.front(), "cuda:0");
+}
+
+TEST(ConformanceTable, NamesAreUniqueAndEveryTierIsThere) {
+  const std::vector<Case> all = cases(true);
+  std::unordered_set<std::string> names;
+  std::array<int, 3> tiers{};
+  for (const Case& c : all) {
+    EXPECT_TRUE(names.insert(c.name).second) << c.name;
+    ++tiers[static_cast<std::size_t>(c.tier)];
+  }
+  EXPECT_EQ(cases(false).size(), static_cast<std::size_t>(tiers[0] + tiers[1]));
+  for (const int count : tiers) EXPECT_GT(count, 20);
+}
+
+}  // namespace
+}  // namespace ingot::conformance

@@ -1,0 +1,190 @@
+// A register-tiled f32 matrix product and a streaming read, compiled for every instruction set of
+// the platform.
+#include "ceiling.hpp"
+
+#include <sched.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <barrier>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <new>
+#include <thread>
+#include <vector>
+
+// Vectors of unknown length cannot be kept in arrays.
+#define HWY_DISABLED_TARGETS (HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128 | HWY_RVV)
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "ceiling.cpp"
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+
+HWY_BEFORE_NAMESPACE();
+namespace ingot::cli::HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+using D = hn::ScalableTag<float>;
+using V = hn::Vec<D>;
+
+// As many accumulators as the register file holds beside two vectors of B and one broadcast of A.
+constexpr std::size_t tile_rows = HWY_TARGET <= HWY_AVX3 || HWY_TARGET == HWY_NEON ? 12 : 6;
+constexpr std::size_t depth = 128;  // both panels together stay below 24 KiB
+
+HWY_INLINE void fma_row(V& left, V& right, float a, V b0, V b1) {
+  const V broadcast = hn::Set(D(), a);
+  left = hn::MulAdd(broadcast, b0, left);
+  right = hn::MulAdd(broadcast, b1, right);
+}
+
+// C[tile_rows, 2 vectors] += A[depth, tile_rows]^T B[depth, 2 vectors], panels packed. Returns
+// multiply-adds done.
+double multiply(const float* a, const float* b, float* c) {
+  const D d;
+  const std::size_t lanes = hn::Lanes(d);
+  V left[tile_rows], right[tile_rows];
+  for (std::size_t i = 0; i < tile_rows; ++i) left[i] = right[i] = hn::Zero(d);
+  for (std::size_t k = 0; k < depth; ++k) {
+    const V b0 = hn::Load(d, b + 2 * k * lanes);
+    const V b1 = hn::Load(d, b + (2 * k + 1) * lanes);
+    const float* row = a + k * tile_rows;
+    for (std::size_t i = 0; i < tile_rows; ++i) fma_row(left[i], right[i], row[i], b0, b1);
+  }
+  for (std::size_t i = 0; i < tile_rows; ++i) {
+    hn::Store(hn::Add(left[i], hn::Load(d, c)), d, c);
+    hn::Store(hn::Add(right[i], hn::Load(d, c + lanes)), d, c + lanes);
+  }
+  return static_cast<double>(depth * tile_rows * 2 * lanes);
+}
+
+// Sum of all floats; eight independent chains hide the latency of the additions.
+float read_all(const float* data, std::size_t count) {
+  const D d;
+  const std::size_t lanes = hn::Lanes(d);
+  V sum[8];
+  for (V& s : sum) s = hn::Zero(d);
+  for (std::size_t i = 0; i + 8 * lanes <= count; i += 8 * lanes) {
+    for (std::size_t j = 0; j < 8; ++j) sum[j] = hn::Add(sum[j], hn::Load(d, data + i + j * lanes));
+  }
+  for (std::size_t j = 1; j < 8; ++j) sum[0] = hn::Add(sum[0], sum[j]);
+  return hn::GetLane(hn::SumOfLanes(d, sum[0]));
+}
+
+const char* target_name() { return hwy::TargetName(HWY_TARGET); }
+
+}  // namespace ingot::cli::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace ingot::cli {
+
+HWY_EXPORT(multiply);
+HWY_EXPORT(read_all);
+HWY_EXPORT(target_name);
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point begin) {
+  return std::chrono::duration<double>(Clock::now() - begin).count();
+}
+
+int usable_threads() {
+#if defined(__linux__)
+  cpu_set_t set;
+  if (::sched_getaffinity(0, sizeof set, &set) == 0) return std::max(1, CPU_COUNT(&set));
+#endif
+  return static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
+}
+
+// Results go here, so that no work can be left out.
+std::atomic<float> sink;
+
+struct FreeAligned {
+  void operator()(float* p) const { ::operator delete(p, std::align_val_t{64}); }
+};
+using Floats = std::unique_ptr<float, FreeAligned>;
+
+Floats make_floats(std::size_t count) {
+  Floats data(static_cast<float*>(::operator new(count * sizeof(float), std::align_val_t{64})));
+  std::fill_n(data.get(), count, 1.0F / 1024);
+  return data;
+}
+
+// Calls f(thread) on every thread at once.
+template <class F>
+void on_threads(int threads, F&& f) {
+  std::vector<std::jthread> workers;
+  for (int t = 1; t < threads; ++t) workers.emplace_back([&f, t] { f(t); });
+  f(0);
+}
+
+// The best of several slices: other work on the machine can only lower one.
+double measure_gflops(int threads) {
+  std::vector<double> rates(5, 0.0);
+  std::atomic<double> slice_rate{0};
+  std::barrier start(threads);
+  for (double& rate : rates) {
+    slice_rate = 0;
+    on_threads(threads, [&](int) {
+      const Floats a = make_floats(4096), b = make_floats(16384), c = make_floats(4096);
+      const auto kernel = HWY_DYNAMIC_DISPATCH(multiply);
+      start.arrive_and_wait();
+      const auto begin = Clock::now();
+      double work = 0, seconds = 0;
+      do {
+        for (int i = 0; i < 256; ++i) work += kernel(a.get(), b.get(), c.get());
+        seconds = seconds_since(begin);
+      } while (seconds < 0.15);
+      sink = *c;
+      slice_rate += 2 * work / seconds / 1e9;
+    });
+    rate = slice_rate;
+  }
+  return *std::max_element(rates.begin(), rates.end());
+}
+
+std::size_t read_buffer_bytes() {
+  const auto pages = static_cast<std::size_t>(::sysconf(_SC_PHYS_PAGES));
+  const auto page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
+  return std::min<std::size_t>(pages * page / 4, std::size_t{5} << 28);
+}
+
+double measure_read(int threads) {
+  const std::size_t share =
+      read_buffer_bytes() / sizeof(float) / static_cast<std::size_t>(threads) / 256 * 256;
+  std::vector<Floats> parts(static_cast<std::size_t>(threads));
+  // Each thread writes its part first, so that the pages lie near it.
+  on_threads(threads, [&](int t) { parts[static_cast<std::size_t>(t)] = make_floats(share); });
+  double best = 0;
+  for (int repeat = 0; repeat < 4; ++repeat) {
+    std::barrier start(threads + 1);
+    std::vector<std::jthread> workers;
+    for (int t = 0; t < threads; ++t) {
+      workers.emplace_back([&, t] {
+        start.arrive_and_wait();
+        sink = HWY_DYNAMIC_DISPATCH(read_all)(parts[static_cast<std::size_t>(t)].get(), share);
+      });
+    }
+    start.arrive_and_wait();
+    const auto begin = Clock::now();
+    workers.clear();
+    const double bytes = static_cast<double>(share * sizeof(float)) * threads;
+    best = std::max(best, bytes / seconds_since(begin) / 1e9);
+  }
+  return best;
+}
+
+}  // namespace
+
+Ceilings measure_ceilings(int threads) {
+  const int used = threads > 0 ? threads : usable_threads();
+  return {measure_gflops(used), measure_read(used), HWY_DYNAMIC_DISPATCH(target_name)(), used};
+}
+
+}  // namespace ingot::cli
+#endif

@@ -1,0 +1,135 @@
+// ingot check: the conformance table of tests/cases.hpp on this machine.
+#include <algorithm>
+#include <ingot/ingot.hpp>
+#include <iostream>
+#include <map>
+#include <memory>
+
+#include "commands.hpp"
+#include "conformance.hpp"
+#include "failure.hpp"
+#include "options.hpp"
+#include "terminal.hpp"
+
+namespace ingot::cli {
+namespace {
+
+namespace table = ingot::conformance;
+
+struct CheckOptions {
+  bool quick = false, full = false;
+  std::string filter;
+  DeviceOptions device;
+};
+
+struct Counts {
+  std::size_t passed = 0, failed = 0, skipped = 0;
+};
+
+std::vector<table::Case> chosen_cases(const CheckOptions& o) {
+  std::vector<table::Case> cases = table::cases(o.full);
+  std::erase_if(cases,
+                [&](const table::Case& c) { return c.name.find(o.filter) == std::string::npos; });
+  if (cases.empty()) throw Failure("--filter: no case has '" + o.filter + "' in its name");
+  return cases;
+}
+
+// Why a device that ingot knows is not here; a name it does not know is an error.
+std::string absence(const std::string& device, const std::vector<DeviceInfo>& present) {
+  if (device.starts_with("cuda")) {
+    const bool other = std::any_of(present.begin(), present.end(),
+                                   [](const DeviceInfo& d) { return d.name.starts_with("cuda"); });
+    return other ? "no such NVIDIA GPU" : "no NVIDIA GPU";
+  }
+  if (device.starts_with("metal")) return "no Apple GPU";
+  std::string names;
+  for (const DeviceInfo& d : present) names += (names.empty() ? "" : ", ") + d.name;
+  throw Failure("--device: there is no device " + device + ", this machine has " + names);
+}
+
+// "auto" is every device but the reference, which is what they are compared with.
+std::vector<std::string> chosen_devices(const std::string& device,
+                                        const std::vector<DeviceInfo>& present) {
+  std::vector<std::string> names;
+  for (const DeviceInfo& d : present) {
+    if (device == "auto" ? d.name != "reference" : d.name == device) names.push_back(d.name);
+  }
+  return names;
+}
+
+void check_device(const Context& context, const std::string& device,
+                  const std::vector<table::Case>& cases, Counts& counts) {
+  Counts here;
+  std::map<std::string, std::size_t> reasons;
+  double worst = 0;
+  std::string worst_name;
+  Progress progress(cases.size());
+  for (std::size_t i = 0; i < cases.size(); ++i) {
+    progress.show(i, cases[i].name);
+    const table::Outcome outcome = table::run_case(context.get(), device.c_str(), cases[i]);
+    if (outcome.status == table::Status::passed) {
+      ++here.passed;
+      if (outcome.worst > worst) worst = outcome.worst, worst_name = cases[i].name;
+    } else if (outcome.status == table::Status::skipped) {
+      ++here.skipped;
+      ++reasons[outcome.message];
+    } else {
+      ++here.failed;
+      progress.clear();
+      std::cout << device << " failed: " << cases[i].name << ": " << outcome.message << '\n';
+    }
+  }
+  progress.clear();
+  for (const auto& [reason, count] : reasons)
+    std::cout << device << " skipped " << count << ": " << reason << '\n';
+  std::cout << device << ": " << here.passed << " of " << cases.size()
+            << " cases within the contract";
+  if (!worst_name.empty())
+    std::cout << ", largest error " << fixed(100 * worst, 0) << " % of the allowed (" << worst_name
+              << ')';
+  std::cout << '\n';
+  counts.passed += here.passed;
+  counts.failed += here.failed;
+  counts.skipped += here.skipped;
+}
+
+int check(const CheckOptions& o) {
+  const std::vector<table::Case> cases = chosen_cases(o);
+  const Context context(o.device.threads);
+  const std::vector<DeviceInfo> present = context.devices();
+  const std::vector<std::string> devices = chosen_devices(o.device.device, present);
+  Counts counts;
+  if (devices.empty() && o.device.device != "auto") {
+    const std::string why = absence(o.device.device, present);
+    std::cout << o.device.device << " skipped: " << why << '\n';
+    counts.skipped = cases.size();
+  }
+  for (const std::string& device : devices) check_device(context, device, cases, counts);
+  std::cout << counts.passed << " passed, " << counts.failed << " failed, " << counts.skipped
+            << " skipped\n";
+  return counts.failed == 0 ? 0 : 1;
+}
+
+}  // namespace
+
+void add_check(CLI::App& app, int& exit_code) {
+  auto o = std::make_shared<CheckOptions>();
+  CLI::App* c =
+      app.add_subcommand("check", "Test every device of this machine against the reference");
+  c->footer(
+      "Every case runs forward and backward and is compared with device \"reference\", which "
+      "computes in f64.\n"
+      "Allowed is twice the error of plain attention in the same dtype plus one rounding. The last "
+      "line is\n"
+      "\"N passed, N failed, N skipped\"; a named device that is absent is a skip that says so.\n"
+      "Examples:\n"
+      "  ingot check --quick\n"
+      "  ingot check --full --device cpu --filter bf16");
+  auto* quick = c->add_flag("--quick", o->quick, "the quick part of the table (the default)");
+  c->add_flag("--full", o->full, "the whole table, which takes minutes")->excludes(quick);
+  c->add_option("--filter", o->filter, "only cases with TEXT in their name")->type_name("TEXT");
+  add_device_options(*c, o->device);
+  c->callback([o, &exit_code] { exit_code = check(*o); });
+}
+
+}  // namespace ingot::cli

@@ -1,0 +1,44 @@
+// ingot devices: what this machine has.
+#include <ingot/ingot.hpp>
+#include <iomanip>
+#include <iostream>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "commands.hpp"
+#include "options.hpp"
+
+namespace ingot::cli {
+namespace {
+
+struct DevicesOptions {
+  bool json = false;
+  DeviceOptions device;
+};
+
+void print_devices(const DevicesOptions& options) {
+  const Context context(options.device.threads);
+  nlohmann::json list = nlohmann::json::array();
+  for (const DeviceInfo& device : context.devices()) {
+    list.push_back({{"name", device.name}, {"description", device.description}});
+    if (!options.json) {
+      std::cout << std::left << std::setw(12) << device.name << device.description << '\n';
+    }
+  }
+  if (options.json) std::cout << nlohmann::json{{"devices", list}}.dump(2) << '\n';
+}
+
+}  // namespace
+
+void add_devices(CLI::App& app, int&) {
+  auto options = std::make_shared<DevicesOptions>();
+  CLI::App* command =
+      app.add_subcommand("devices", "List the devices of this machine, preferred first");
+  command->footer(
+      "`--device auto` means the first one. Device \"reference\" computes in f64, slowly.");
+  command->add_flag("--json", options->json, "print JSON");
+  add_threads_option(*command, options->device);
+  command->callback([options] { print_devices(*options); });
+}
+
+}  // namespace ingot::cli

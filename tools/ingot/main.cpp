@@ -1,0 +1,64 @@
+// ingot: exact attention from the command line. Exit codes: 0 done, 1 failed, 2 wrong usage.
+#include <ingot/ingot.h>
+
+#include <CLI/CLI.hpp>
+#include <exception>
+#include <initializer_list>
+#include <iostream>
+#include <new>
+#include <string>
+
+#include "commands.hpp"
+#include "failure.hpp"
+
+namespace {
+
+constexpr const char* description =
+    "Exact attention (FlashAttention), forward and backward: O = softmax(Q K^T * scale + mask) V.";
+
+constexpr const char* footer =
+    "Examples:\n"
+    "  ingot run --q q.npy --k k.npy --v v.npy --o o.npy --causal top_left\n"
+    "  ingot run --in qkv.safetensors --out o.safetensors\n"
+    "  ingot check --quick\n"
+    "  ingot bench --filter decode\n"
+    "Exit codes: 0 done, 1 failed, 2 wrong usage. `ingot COMMAND --help` explains each command.";
+
+int fail(const std::string& message, int code) {
+  std::cerr << "ingot: " << message << '\n';
+  return code;
+}
+
+int run(CLI::App& app, int argc, char** argv, const int& exit_code) {
+  try {
+    app.parse(argc, argv);
+    if (!std::cout.flush()) return fail("cannot write to standard output", 1);
+    return exit_code;
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : 2;
+  } catch (const ingot::cli::UsageError& error) {
+    return fail(error.what(), 2);
+  } catch (const std::bad_alloc&) {
+    return fail("out of memory", 1);
+  } catch (const std::exception& error) {
+    return fail(error.what(), 1);
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  int exit_code = 0;
+  CLI::App app{description, "ingot"};
+  app.footer(footer);
+  app.set_version_flag("--version", std::string("ingot ") + ingot_version());
+  app.require_subcommand(1);
+  app.failure_message([](const CLI::App*, const CLI::Error& error) {
+    return std::string("ingot: ") + error.what() + " (see `ingot --help`)\n";
+  });
+  for (const auto add : {ingot::cli::add_devices, ingot::cli::add_explain, ingot::cli::add_run,
+                         ingot::cli::add_check, ingot::cli::add_bench, ingot::cli::add_demo}) {
+    add(app, exit_code);
+  }
+  return run(app, argc, argv, exit_code);
+}
