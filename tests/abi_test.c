@@ -1,4 +1,5 @@
-/* The interface from C11: the header compiles as C, structures carry their size, NULL is an error and never a crash. */
+/* The interface from C11: the header compiles as C, structures carry their size, NULL is an error
+ * and never a crash. */
 #include <ingot/ingot.h>
 #include <math.h>
 #include <stdio.h>
@@ -13,10 +14,10 @@ static void check(int ok, const char* what, int line) {
   ++failures;
 }
 #define CHECK(condition) check((condition), #condition, __LINE__)
-#define CHECK_ERROR(call, status, text)                   \
-  do {                                                    \
-    CHECK((call) == (status));                            \
-    CHECK(strcmp(ingot_last_error(), (text)) == 0);       \
+#define CHECK_ERROR(call, status, text)             \
+  do {                                              \
+    CHECK((call) == (status));                      \
+    CHECK(strcmp(ingot_last_error(), (text)) == 0); \
   } while (0)
 
 static ingot_problem small_problem(void) {
@@ -31,7 +32,8 @@ static ingot_problem small_problem(void) {
 
 static void test_names(void) {
   char version[32];
-  snprintf(version, sizeof version, "%d.%d.%d", INGOT_VERSION_MAJOR, INGOT_VERSION_MINOR, INGOT_VERSION_PATCH);
+  snprintf(version, sizeof version, "%d.%d.%d", INGOT_VERSION_MAJOR, INGOT_VERSION_MINOR,
+           INGOT_VERSION_PATCH);
   CHECK(strcmp(ingot_version(), version) == 0);
   CHECK(strcmp(ingot_status_name(INGOT_OK), "ok") == 0);
   CHECK(strcmp(ingot_status_name(INGOT_INVALID_ARGUMENT), "invalid_argument") == 0);
@@ -68,7 +70,8 @@ static void test_context_errors(void) {
   ingot_context* context = (ingot_context*)&failures;
   ingot_context_options options;
   ingot_context_options_init(&options);
-  CHECK_ERROR(ingot_context_create(NULL, NULL), INGOT_INVALID_ARGUMENT, "context: must not be NULL");
+  CHECK_ERROR(ingot_context_create(NULL, NULL), INGOT_INVALID_ARGUMENT,
+              "context: must not be NULL");
   options.num_threads = -3;
   CHECK_ERROR(ingot_context_create(&options, &context), INGOT_INVALID_ARGUMENT,
               "num_threads: must be from 0 to 4096, got -3");
@@ -91,9 +94,11 @@ static void test_devices(ingot_context* context) {
   CHECK(strcmp(info.name, "reference") == 0);
   snprintf(text, sizeof text, "index: must be from 0 to %d, got %d", (int)count - 1, (int)count);
   CHECK_ERROR(ingot_device_info_get(context, count, &info), INGOT_INVALID_ARGUMENT, text);
-  CHECK_ERROR(ingot_device_count(NULL, &count), INGOT_INVALID_ARGUMENT, "context: must not be NULL");
+  CHECK_ERROR(ingot_device_count(NULL, &count), INGOT_INVALID_ARGUMENT,
+              "context: must not be NULL");
   CHECK_ERROR(ingot_device_count(context, NULL), INGOT_INVALID_ARGUMENT, "count: must not be NULL");
-  CHECK_ERROR(ingot_device_info_get(context, 0, NULL), INGOT_INVALID_ARGUMENT, "info: must not be NULL");
+  CHECK_ERROR(ingot_device_info_get(context, 0, NULL), INGOT_INVALID_ARGUMENT,
+              "info: must not be NULL");
 }
 
 static void test_struct_size(ingot_context* context) {
@@ -105,7 +110,8 @@ static void test_struct_size(ingot_context* context) {
   ingot_plan* plan = NULL;
   char text[160];
   p.struct_size = sizeof p - 8;
-  snprintf(text, sizeof text, "problem.struct_size: must be at least %zu, got %zu (use its _init function)", sizeof p,
+  snprintf(text, sizeof text,
+           "problem.struct_size: must be at least %zu, got %zu (use its _init function)", sizeof p,
            sizeof p - 8);
   CHECK_ERROR(ingot_plan_create(context, "cpu", &p, &plan), INGOT_INVALID_ARGUMENT, text);
   CHECK(plan == NULL);
@@ -116,7 +122,8 @@ static void test_struct_size(ingot_context* context) {
   CHECK(ingot_plan_create(context, "cpu", &later.problem, &plan) == INGOT_OK);
   ingot_plan_destroy(plan);
   later.field_of_a_later_version = 7;
-  snprintf(text, sizeof text, "problem: sets a field that this version does not know, struct_size %zu, known %zu",
+  snprintf(text, sizeof text,
+           "problem: sets a field that this version does not know, struct_size %zu, known %zu",
            sizeof later, sizeof p);
   CHECK_ERROR(ingot_plan_create(context, "cpu", &later.problem, &plan), INGOT_UNSUPPORTED, text);
 }
@@ -126,14 +133,18 @@ static void test_plan(ingot_context* context) {
   ingot_plan* plan = NULL;
   size_t needed = 0, bytes = 0;
   char small[6];
-  CHECK_ERROR(ingot_plan_create(NULL, "cpu", &p, &plan), INGOT_INVALID_ARGUMENT, "context: must not be NULL");
-  CHECK_ERROR(ingot_plan_create(context, "cpu", NULL, &plan), INGOT_INVALID_ARGUMENT, "problem: must not be NULL");
-  CHECK_ERROR(ingot_plan_create(context, "cpu", &p, NULL), INGOT_INVALID_ARGUMENT, "plan: must not be NULL");
+  CHECK_ERROR(ingot_plan_create(NULL, "cpu", &p, &plan), INGOT_INVALID_ARGUMENT,
+              "context: must not be NULL");
+  CHECK_ERROR(ingot_plan_create(context, "cpu", NULL, &plan), INGOT_INVALID_ARGUMENT,
+              "problem: must not be NULL");
+  CHECK_ERROR(ingot_plan_create(context, "cpu", &p, NULL), INGOT_INVALID_ARGUMENT,
+              "plan: must not be NULL");
   CHECK(ingot_plan_create(context, NULL, &p, &plan) == INGOT_OK && plan != NULL);
   ingot_plan_destroy(plan);
   CHECK(ingot_plan_create(context, "auto", &p, &plan) == INGOT_OK && plan != NULL);
 
-  CHECK(ingot_plan_explain(plan, INGOT_TEXT, NULL, 0, &needed) == INGOT_OK && needed > sizeof small);
+  CHECK(ingot_plan_explain(plan, INGOT_TEXT, NULL, 0, &needed) == INGOT_OK &&
+        needed > sizeof small);
   memset(small, 'x', sizeof small);
   CHECK(ingot_plan_explain(plan, INGOT_JSON, small, sizeof small, &needed) == INGOT_OK);
   CHECK(small[0] == '{' && small[5] == '\0');
@@ -142,11 +153,13 @@ static void test_plan(ingot_context* context) {
               "text: must not be NULL with capacity 4");
   CHECK_ERROR(ingot_plan_explain(plan, (ingot_format)2, NULL, 0, &needed), INGOT_INVALID_ARGUMENT,
               "format: must be an ingot_format (0 or 1), got 2");
-  CHECK_ERROR(ingot_plan_explain(NULL, INGOT_TEXT, NULL, 0, &needed), INGOT_INVALID_ARGUMENT, "plan: must not be NULL");
+  CHECK_ERROR(ingot_plan_explain(NULL, INGOT_TEXT, NULL, 0, &needed), INGOT_INVALID_ARGUMENT,
+              "plan: must not be NULL");
   CHECK(ingot_plan_workspace_bytes(plan, INGOT_FORWARD, &bytes) == INGOT_OK);
   CHECK_ERROR(ingot_plan_workspace_bytes(plan, (ingot_pass)2, &bytes), INGOT_INVALID_ARGUMENT,
               "pass: must be an ingot_pass (0 or 1), got 2");
-  CHECK_ERROR(ingot_plan_workspace_bytes(plan, INGOT_FORWARD, NULL), INGOT_INVALID_ARGUMENT, "bytes: must not be NULL");
+  CHECK_ERROR(ingot_plan_workspace_bytes(plan, INGOT_FORWARD, NULL), INGOT_INVALID_ARGUMENT,
+              "bytes: must not be NULL");
   CHECK_ERROR(ingot_forward(plan, NULL), INGOT_INVALID_ARGUMENT, "args: must not be NULL");
   CHECK_ERROR(ingot_backward(plan, NULL), INGOT_INVALID_ARGUMENT, "args: must not be NULL");
   CHECK_ERROR(ingot_forward(NULL, NULL), INGOT_INVALID_ARGUMENT, "plan: must not be NULL");

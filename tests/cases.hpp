@@ -1,129 +1,14 @@
-// THE table: shapes x dtypes x variants x layouts x data. The conformance test and `ingot check` run every row of it on
-// every device. Adding a variant of attention means adding rows here. Needs ingot.h and the standard library alone.
+// THE table: shapes x dtypes x variants x layouts x data. The conformance test and `ingot check`
+// run every row of it on every device. Adding a variant of attention means adding rows here. Needs
+// ingot.h and the standard library alone.
 #pragma once
 
-#include <ingot/ingot.h>
-
-#include <algorithm>
-#include <cstdint>
-#include <string>
-#include <unordered_set>
 #include <utility>
 #include <vector>
 
+#include "case.hpp"
+
 namespace ingot::conformance {
-
-/// Where the elements of a tensor lie. Outputs follow it too, except that they never share elements.
-enum class Layout {
-  bhsd,            // [batch, head, seqlen, dim], packed
-  bshd,            // [batch, seqlen, head, dim], packed
-  packed_qkv,      // q, k, v are slices of one [batch, seqlen, heads + 2 heads_kv, dim]; so are dq, dk, dv
-  transposed,      // [batch, head, dim, seqlen]
-  padded_rows,     // rows 5 elements apart, heads 3 more, and nothing is aligned to more than an element
-  page_rows,       // rows a multiple of 4 KiB apart
-  every_other,     // stride 2 in head_dim
-  broadcast_heads, // all key/value heads of k and v are one (stride 0)
-  reversed,        // negative strides in seqlen and head
-};
-
-/// What the inputs hold.
-enum class Data {
-  normal,           // standard normal numbers
-  negative_logits,  // every score about -1000
-  huge_logits,      // |<q, k>| > 65504, the largest f16
-  equal_rows,       // all keys and all values are equal
-  tiny,             // products underflow
-  inf_q, inf_k, inf_v,
-  nan_q, nan_k, nan_v, nan_dout,  // one element, or a few, of one tensor
-};
-
-/// smoke: minutes under a sanitizer. quick: half a minute. full: all there is.
-enum class Tier { smoke, quick, full };
-
-struct Case {
-  std::string name;  // letters, digits and _; unique
-  ingot_problem problem{};
-  Layout layout = Layout::bhsd;
-  Data data = Data::normal;
-  Tier tier = Tier::quick;
-};
-
-/// One line of the table, with the usual values of what is not said.
-struct Row {
-  std::int64_t batch = 1, heads = 1, heads_kv = 1;
-  std::int64_t q = 40, k = 40, d = 32, dv = 0;  // dv 0: d
-  ingot_dtype in = INGOT_F32, in_k = INGOT_DTYPE_DEFAULT, in_v = INGOT_DTYPE_DEFAULT;
-  ingot_dtype out = INGOT_DTYPE_DEFAULT, grad = INGOT_DTYPE_DEFAULT;  // of o and dout; of dq, dk, dv
-  ingot_causal causal = INGOT_CAUSAL_NONE;
-  std::int64_t left = -1, right = -1;
-  float scale = 0, softcap = 0;
-  Layout layout = Layout::bhsd;
-  Data data = Data::normal;
-};
-
-inline const char* name_of(ingot_dtype dtype) {
-  static const char* const names[] = {"default", "f32", "f16", "bf16", "f64"};
-  return names[dtype];
-}
-inline const char* name_of(Layout layout) {
-  static const char* const names[] = {"bhsd", "bshd", "packed_qkv", "transposed", "padded_rows", "page_rows",
-                                      "every_other", "broadcast_heads", "reversed"};
-  return names[static_cast<int>(layout)];
-}
-inline const char* name_of(Data data) {
-  static const char* const names[] = {"normal", "negative_logits", "huge_logits", "equal_rows", "tiny", "inf_q",
-                                      "inf_k", "inf_v", "nan_q", "nan_k", "nan_v", "nan_dout"};
-  return names[static_cast<int>(data)];
-}
-
-inline std::string name_of(const Row& r) {
-  static const char* const causal[] = {"", "_topleft", "_bottomright"};
-  const auto number = [](std::int64_t x) { return x < 0 ? std::string("inf") : std::to_string(x); };
-  std::string s = name_of(r.in);
-  for (const ingot_dtype dtype : {r.in_k, r.in_v, r.out, r.grad}) {
-    if (r.in_k != 0 || r.in_v != 0 || r.out != 0 || r.grad != 0) s += std::string("_") + name_of(dtype);
-  }
-  s += "_b" + number(r.batch) + "_h" + number(r.heads) + "x" + number(r.heads_kv) + "_q" + number(r.q) + "_k" +
-       number(r.k) + "_d" + number(r.d);
-  if (r.dv != 0 && r.dv != r.d) s += "x" + number(r.dv);
-  s += causal[r.causal];
-  if (r.left >= 0 || r.right >= 0) s += "_window_" + number(r.left) + "_" + number(r.right);
-  if (r.scale != 0) s += r.scale < 0 ? "_negativescale" : "_scale";
-  if (r.softcap != 0) s += "_softcap" + number(static_cast<std::int64_t>(r.softcap));
-  if (r.layout != Layout::bhsd) s += std::string("_") + name_of(r.layout);
-  if (r.data != Data::normal) s += std::string("_") + name_of(r.data);
-  return s;
-}
-
-class Table {
- public:
-  explicit Table(bool full) : full_(full) {}
-
-  /// A row said twice is kept once.
-  void add(Tier tier, const Row& r) {
-    if (tier == Tier::full && !full_) return;
-    Case c{name_of(r), {}, r.layout, r.data, tier};
-    if (!names_.insert(c.name).second) return;
-    ingot_problem& p = c.problem;
-    ingot_problem_init(&p);
-    p.batch = r.batch, p.num_heads = r.heads, p.num_heads_kv = r.heads_kv;
-    p.seqlen_q = r.q, p.seqlen_k = r.k, p.head_dim = r.d, p.head_dim_v = r.dv != 0 ? r.dv : r.d;
-    p.q_dtype = r.in, p.k_dtype = r.in_k, p.v_dtype = r.in_v, p.o_dtype = r.out;
-    p.dq_dtype = p.dk_dtype = p.dv_dtype = r.grad;
-    p.causal = r.causal, p.window_left = r.left, p.window_right = r.right;
-    p.scale = r.scale, p.softcap = r.softcap;
-    cases_.push_back(std::move(c));
-  }
-  std::vector<Case> take() { return std::move(cases_); }
-
- private:
-  bool full_;
-  std::vector<Case> cases_;
-  std::unordered_set<std::string> names_;
-};
-
-inline constexpr ingot_dtype all_dtypes[] = {INGOT_F32, INGOT_F16, INGOT_BF16};
-inline constexpr ingot_causal all_causals[] = {INGOT_CAUSAL_NONE, INGOT_CAUSAL_TOP_LEFT, INGOT_CAUSAL_BOTTOM_RIGHT};
 
 /// Every residue around the powers of two that blocks have.
 inline std::vector<std::int64_t> sizes() {
@@ -136,7 +21,8 @@ inline std::vector<std::int64_t> sizes() {
 inline std::vector<std::int64_t> head_dims() {
   std::vector<std::int64_t> s;
   for (std::int64_t n = 1; n <= 17; ++n) s.push_back(n);
-  for (const std::int64_t n : {31, 32, 33, 40, 64, 72, 80, 96, 128, 160, 192, 256, 320, 512, 1024}) s.push_back(n);
+  for (const std::int64_t n : {31, 32, 33, 40, 64, 72, 80, 96, 128, 160, 192, 256, 320, 512, 1024})
+    s.push_back(n);
   return s;
 }
 
@@ -146,97 +32,172 @@ inline void add_lengths(Table& table) {
     const ingot_dtype in = all_dtypes[i++ % 3];
     table.add(Tier::quick, {.q = n, .k = n, .d = 64});
     table.add(Tier::quick, {.q = n, .k = n, .in = in, .causal = INGOT_CAUSAL_TOP_LEFT});
-    table.add(Tier::quick, {.heads = 2, .q = n, .k = 70, .in = in, .causal = INGOT_CAUSAL_BOTTOM_RIGHT});
+    table.add(Tier::quick,
+              {.heads = 2, .q = n, .k = 70, .in = in, .causal = INGOT_CAUSAL_BOTTOM_RIGHT});
     table.add(Tier::quick, {.q = 70, .k = n, .causal = INGOT_CAUSAL_BOTTOM_RIGHT});
   }
   for (const std::int64_t q : sizes()) {
     for (const std::int64_t k : sizes()) {
-      table.add(Tier::full, {.q = q, .k = k, .d = 16, .causal = all_causals[i % 3], .left = i % 4 == 3 ? 9 : -1});
+      table.add(
+          Tier::full,
+          {.q = q, .k = k, .d = 16, .causal = all_causals[i % 3], .left = i % 4 == 3 ? 9 : -1});
       ++i;
     }
   }
-  table.add(Tier::quick, {.heads = 2, .q = 300, .k = 520, .d = 64, .causal = INGOT_CAUSAL_BOTTOM_RIGHT});
+  table.add(Tier::quick,
+            {.heads = 2, .q = 300, .k = 520, .d = 64, .causal = INGOT_CAUSAL_BOTTOM_RIGHT});
   table.add(Tier::full, {.heads = 2, .q = 1031, .k = 1031, .d = 64, .in = INGOT_BF16});
   table.add(Tier::full, {.q = 2050, .k = 1000, .d = 80, .causal = INGOT_CAUSAL_TOP_LEFT});
-  table.add(Tier::full, {.q = 700, .k = 2050, .d = 128, .causal = INGOT_CAUSAL_BOTTOM_RIGHT, .left = 100});
+  table.add(Tier::full,
+            {.q = 700, .k = 2050, .d = 128, .causal = INGOT_CAUSAL_BOTTOM_RIGHT, .left = 100});
 }
 
 inline void add_head_dims(Table& table) {
   std::size_t i = 0;
   for (const std::int64_t d : head_dims()) {
     table.add(d == 17 ? Tier::smoke : Tier::quick, {.q = 37, .k = 70, .d = d});
-    table.add(Tier::quick, {.q = 37, .k = 70, .d = d, .in = all_dtypes[1 + i++ % 2], .causal = INGOT_CAUSAL_BOTTOM_RIGHT});
+    table.add(Tier::quick, {.q = 37,
+                            .k = 70,
+                            .d = d,
+                            .in = all_dtypes[1 + i++ % 2],
+                            .causal = INGOT_CAUSAL_BOTTOM_RIGHT});
     for (const ingot_dtype in : all_dtypes) {
-      table.add(Tier::full, {.heads = 2, .q = 130, .k = 97, .d = d, .in = in, .causal = INGOT_CAUSAL_TOP_LEFT});
+      table.add(Tier::full,
+                {.heads = 2, .q = 130, .k = 97, .d = d, .in = in, .causal = INGOT_CAUSAL_TOP_LEFT});
       table.add(Tier::full, {.heads = 2, .q = 5, .k = 300, .d = d, .in = in});
       table.add(Tier::full, {.q = 66, .k = 66, .d = d, .in = in, .softcap = 15});
     }
   }
-  const std::pair<std::int64_t, std::int64_t> pairs[] = {{192, 128}, {576, 512}, {5, 3},   {3, 5},
-                                                         {1, 1024},  {1024, 1},  {64, 65}, {40, 256}};
+  const std::pair<std::int64_t, std::int64_t> pairs[] = {
+      {192, 128}, {576, 512}, {5, 3}, {3, 5}, {1, 1024}, {1024, 1}, {64, 65}, {40, 256}};
   for (const auto& [d, dv] : pairs) {
     table.add(d == 5 ? Tier::smoke : Tier::quick, {.heads = 2, .q = 35, .k = 67, .d = d, .dv = dv});
-    table.add(Tier::quick, {.q = 35, .k = 67, .d = d, .dv = dv, .in = INGOT_BF16, .causal = INGOT_CAUSAL_TOP_LEFT});
-    table.add(Tier::full, {.heads = 4, .heads_kv = 2, .q = 129, .k = 200, .d = d, .dv = dv, .in = INGOT_F16});
+    table.add(
+        Tier::quick,
+        {.q = 35, .k = 67, .d = d, .dv = dv, .in = INGOT_BF16, .causal = INGOT_CAUSAL_TOP_LEFT});
+    table.add(Tier::full,
+              {.heads = 4, .heads_kv = 2, .q = 129, .k = 200, .d = d, .dv = dv, .in = INGOT_F16});
   }
 }
 
 inline void add_heads(Table& table) {
   for (const std::int64_t heads_kv : {1, 2, 3, 6}) {
     const Tier tier = heads_kv == 2 ? Tier::smoke : Tier::quick;
-    table.add(tier, {.batch = 2, .heads = 6, .heads_kv = heads_kv, .q = 50, .k = 50, .causal = INGOT_CAUSAL_TOP_LEFT});
-    table.add(Tier::quick, {.batch = 3, .heads = 6, .heads_kv = heads_kv, .q = 33, .k = 80, .d = 64, .in = INGOT_BF16});
-    table.add(Tier::quick, {.batch = 2, .heads = 6, .heads_kv = heads_kv, .q = 20, .k = 40, .in = INGOT_F16,
+    table.add(tier, {.batch = 2,
+                     .heads = 6,
+                     .heads_kv = heads_kv,
+                     .q = 50,
+                     .k = 50,
+                     .causal = INGOT_CAUSAL_TOP_LEFT});
+    table.add(Tier::quick, {.batch = 3,
+                            .heads = 6,
+                            .heads_kv = heads_kv,
+                            .q = 33,
+                            .k = 80,
+                            .d = 64,
+                            .in = INGOT_BF16});
+    table.add(Tier::quick, {.batch = 2,
+                            .heads = 6,
+                            .heads_kv = heads_kv,
+                            .q = 20,
+                            .k = 40,
+                            .in = INGOT_F16,
                             .layout = Layout::bshd});
   }
   table.add(Tier::quick, {.batch = 7, .heads = 5, .heads_kv = 1, .q = 3, .k = 9, .d = 8});
-  table.add(Tier::full, {.batch = 1, .heads = 32, .heads_kv = 8, .q = 150, .k = 150, .d = 128, .in = INGOT_BF16,
+  table.add(Tier::full, {.batch = 1,
+                         .heads = 32,
+                         .heads_kv = 8,
+                         .q = 150,
+                         .k = 150,
+                         .d = 128,
+                         .in = INGOT_BF16,
                          .causal = INGOT_CAUSAL_TOP_LEFT});
 }
 
 inline void add_masks(Table& table) {
-  const std::pair<std::int64_t, std::int64_t> lengths[] = {{50, 50}, {30, 75}, {75, 30}, {129, 200}, {200, 129}};
-  const std::pair<std::int64_t, std::int64_t> windows[] = {{-1, -1}, {0, 0},  {5, -1}, {-1, 5},
+  const std::pair<std::int64_t, std::int64_t> lengths[] = {
+      {50, 50}, {30, 75}, {75, 30}, {129, 200}, {200, 129}};
+  const std::pair<std::int64_t, std::int64_t> windows[] = {{-1, -1}, {0, 0},  {5, -1},     {-1, 5},
                                                            {7, 3},   {64, 0}, {1000, 1000}};
   std::size_t i = 0;
   for (const auto& [q, k] : lengths) {
     for (const ingot_causal causal : all_causals) {
       for (const auto& [left, right] : windows) {
         const bool smoke = q < 100 && left == 7;
-        table.add(smoke ? Tier::smoke : Tier::quick, {.q = q, .k = k, .causal = causal, .left = left, .right = right});
-        table.add(Tier::quick, {.q = q, .k = k, .d = 20, .in = all_dtypes[i++ % 3], .causal = causal, .left = left,
-                                .right = right, .softcap = 5});
+        table.add(smoke ? Tier::smoke : Tier::quick,
+                  {.q = q, .k = k, .causal = causal, .left = left, .right = right});
+        table.add(Tier::quick, {.q = q,
+                                .k = k,
+                                .d = 20,
+                                .in = all_dtypes[i++ % 3],
+                                .causal = causal,
+                                .left = left,
+                                .right = right,
+                                .softcap = 5});
         for (const ingot_dtype in : all_dtypes) {
-          table.add(Tier::full, {.heads = 4, .heads_kv = 2, .q = 2 * q, .k = 2 * k, .d = 64, .in = in,
-                                 .causal = causal, .left = left, .right = right, .softcap = i % 2 ? 30.0F : 0.0F});
+          table.add(Tier::full, {.heads = 4,
+                                 .heads_kv = 2,
+                                 .q = 2 * q,
+                                 .k = 2 * k,
+                                 .d = 64,
+                                 .in = in,
+                                 .causal = causal,
+                                 .left = left,
+                                 .right = right,
+                                 .softcap = i % 2 ? 30.0F : 0.0F});
         }
       }
     }
   }
   // Bounds at the ends of the number range must not overflow.
   table.add(Tier::quick, {.q = 20, .k = 30, .left = INT64_MAX, .right = INT64_MAX});
-  table.add(Tier::quick, {.q = 20, .k = 30, .causal = INGOT_CAUSAL_BOTTOM_RIGHT, .left = INT64_MAX - 1});
+  table.add(Tier::quick,
+            {.q = 20, .k = 30, .causal = INGOT_CAUSAL_BOTTOM_RIGHT, .left = INT64_MAX - 1});
 }
 
 /// Few rows and many keys: the keys are cut into pieces there.
 inline void add_decode(Table& table) {
   for (std::int64_t q = 1; q <= 16; ++q) {
     const Tier tier = q == 1 ? Tier::smoke : Tier::quick;
-    table.add(tier, {.heads = 4, .heads_kv = 2, .q = q, .k = 1030, .d = 64, .causal = INGOT_CAUSAL_BOTTOM_RIGHT});
+    table.add(tier, {.heads = 4,
+                     .heads_kv = 2,
+                     .q = q,
+                     .k = 1030,
+                     .d = 64,
+                     .causal = INGOT_CAUSAL_BOTTOM_RIGHT});
     table.add(Tier::quick, {.heads = 2, .q = q, .k = 1030, .d = 64, .in = all_dtypes[1 + q % 2]});
-    table.add(Tier::full, {.heads = 8, .heads_kv = 2, .q = q, .k = 4097, .d = 128, .in = all_dtypes[q % 3],
+    table.add(Tier::full, {.heads = 8,
+                           .heads_kv = 2,
+                           .q = q,
+                           .k = 4097,
+                           .d = 128,
+                           .in = all_dtypes[q % 3],
                            .causal = INGOT_CAUSAL_BOTTOM_RIGHT});
-    table.add(Tier::full, {.heads = 2, .heads_kv = 1, .q = q, .k = 5000, .d = 72, .in = all_dtypes[q % 3],
-                           .causal = INGOT_CAUSAL_BOTTOM_RIGHT, .left = 1500, .softcap = 20});
+    table.add(Tier::full, {.heads = 2,
+                           .heads_kv = 1,
+                           .q = q,
+                           .k = 5000,
+                           .d = 72,
+                           .in = all_dtypes[q % 3],
+                           .causal = INGOT_CAUSAL_BOTTOM_RIGHT,
+                           .left = 1500,
+                           .softcap = 20});
   }
-  table.add(Tier::quick, {.batch = 2, .heads = 8, .heads_kv = 1, .q = 1, .k = 3000, .d = 128, .in = INGOT_BF16});
+  table.add(Tier::quick,
+            {.batch = 2, .heads = 8, .heads_kv = 1, .q = 1, .k = 3000, .d = 128, .in = INGOT_BF16});
   table.add(Tier::quick, {.heads = 2, .q = 1, .k = 20000, .d = 64});
-  table.add(Tier::quick, {.heads = 2, .q = 1, .k = 6000, .d = 64, .causal = INGOT_CAUSAL_BOTTOM_RIGHT, .left = 7});
+  table.add(
+      Tier::quick,
+      {.heads = 2, .q = 1, .k = 6000, .d = 64, .causal = INGOT_CAUSAL_BOTTOM_RIGHT, .left = 7});
   table.add(Tier::quick, {.heads = 2, .q = 2, .k = 3000, .d = 64, .causal = INGOT_CAUSAL_TOP_LEFT});
-  table.add(Tier::quick, {.heads = 16, .heads_kv = 1, .q = 1, .k = 2049, .d = 576, .dv = 512, .in = INGOT_BF16});
+  table.add(Tier::quick,
+            {.heads = 16, .heads_kv = 1, .q = 1, .k = 2049, .d = 576, .dv = 512, .in = INGOT_BF16});
   table.add(Tier::quick, {.heads = 2, .q = 1, .k = 2100, .d = 64, .layout = Layout::transposed});
-  table.add(Tier::quick, {.heads = 2, .q = 1, .k = 2100, .d = 64, .in = INGOT_F16, .layout = Layout::bshd});
-  for (const Data data : {Data::negative_logits, Data::huge_logits, Data::inf_k, Data::inf_v, Data::nan_k, Data::nan_q}) {
+  table.add(Tier::quick,
+            {.heads = 2, .q = 1, .k = 2100, .d = 64, .in = INGOT_F16, .layout = Layout::bshd});
+  for (const Data data : {Data::negative_logits, Data::huge_logits, Data::inf_k, Data::inf_v,
+                          Data::nan_k, Data::nan_q}) {
     table.add(Tier::quick, {.heads = 2, .heads_kv = 1, .q = 2, .k = 2500, .d = 64, .data = data});
   }
 }
@@ -261,7 +222,13 @@ inline void add_dtypes(Table& table) {
     }
     for (const ingot_dtype in_k : all_dtypes) {
       for (const ingot_dtype in_v : all_dtypes) {
-        table.add(Tier::quick, {.q = 30, .k = 70, .d = 64, .in = in, .in_k = in_k, .in_v = in_v, .out = INGOT_F32,
+        table.add(Tier::quick, {.q = 30,
+                                .k = 70,
+                                .d = 64,
+                                .in = in,
+                                .in_k = in_k,
+                                .in_v = in_v,
+                                .out = INGOT_F32,
                                 .causal = INGOT_CAUSAL_BOTTOM_RIGHT});
       }
     }
@@ -274,31 +241,68 @@ inline void add_layouts(Table& table) {
   for (int i = static_cast<int>(Layout::bhsd); i <= static_cast<int>(Layout::reversed); ++i) {
     const auto layout = static_cast<Layout>(i);
     for (const ingot_dtype in : all_dtypes) {
-      table.add(in == INGOT_F32 ? Tier::smoke : Tier::quick,
-                {.batch = 2, .heads = 4, .heads_kv = 2, .q = 45, .k = 45, .d = 40, .in = in,
-                 .causal = INGOT_CAUSAL_TOP_LEFT, .layout = layout});
-      table.add(Tier::quick, {.batch = 2, .heads = 2, .heads_kv = 2, .q = 70, .k = 70, .d = 64, .in = in, .layout = layout});
-      table.add(Tier::full, {.batch = 2, .heads = 2, .q = 130, .k = 130, .d = 128, .in = in,
-                             .causal = INGOT_CAUSAL_BOTTOM_RIGHT, .left = 50, .layout = layout});
+      table.add(in == INGOT_F32 ? Tier::smoke : Tier::quick, {.batch = 2,
+                                                              .heads = 4,
+                                                              .heads_kv = 2,
+                                                              .q = 45,
+                                                              .k = 45,
+                                                              .d = 40,
+                                                              .in = in,
+                                                              .causal = INGOT_CAUSAL_TOP_LEFT,
+                                                              .layout = layout});
+      table.add(Tier::quick, {.batch = 2,
+                              .heads = 2,
+                              .heads_kv = 2,
+                              .q = 70,
+                              .k = 70,
+                              .d = 64,
+                              .in = in,
+                              .layout = layout});
+      table.add(Tier::full, {.batch = 2,
+                             .heads = 2,
+                             .q = 130,
+                             .k = 130,
+                             .d = 128,
+                             .in = in,
+                             .causal = INGOT_CAUSAL_BOTTOM_RIGHT,
+                             .left = 50,
+                             .layout = layout});
     }
     table.add(Tier::quick, {.heads = 2, .heads_kv = 1, .q = 3, .k = 3, .d = 7, .layout = layout});
   }
 }
 
 inline void add_data(Table& table) {
-  for (int i = static_cast<int>(Data::negative_logits); i <= static_cast<int>(Data::nan_dout); ++i) {
+  for (int i = static_cast<int>(Data::negative_logits); i <= static_cast<int>(Data::nan_dout);
+       ++i) {
     const auto data = static_cast<Data>(i);
     for (const ingot_dtype in : all_dtypes) {
-      table.add(in == INGOT_F32 ? Tier::smoke : Tier::quick, {.heads = 2, .q = 40, .k = 70, .d = 24, .in = in, .data = data});
-      table.add(Tier::quick, {.heads = 4, .heads_kv = 2, .q = 70, .k = 90, .d = 64, .in = in,
-                              .causal = INGOT_CAUSAL_BOTTOM_RIGHT, .left = 25, .data = data});
-      table.add(Tier::full, {.heads = 2, .q = 200, .k = 150, .d = 80, .in = in, .causal = INGOT_CAUSAL_TOP_LEFT, .data = data});
+      table.add(in == INGOT_F32 ? Tier::smoke : Tier::quick,
+                {.heads = 2, .q = 40, .k = 70, .d = 24, .in = in, .data = data});
+      table.add(Tier::quick, {.heads = 4,
+                              .heads_kv = 2,
+                              .q = 70,
+                              .k = 90,
+                              .d = 64,
+                              .in = in,
+                              .causal = INGOT_CAUSAL_BOTTOM_RIGHT,
+                              .left = 25,
+                              .data = data});
+      table.add(Tier::full, {.heads = 2,
+                             .q = 200,
+                             .k = 150,
+                             .d = 80,
+                             .in = in,
+                             .causal = INGOT_CAUSAL_TOP_LEFT,
+                             .data = data});
     }
     table.add(Tier::quick, {.q = 60, .k = 70, .d = 24, .softcap = 8, .data = data});
   }
   for (const float scale : {1.0F, -0.3F}) {
     table.add(Tier::quick, {.q = 60, .k = 70, .d = 24, .scale = scale});
-    table.add(Tier::quick, {.q = 60, .k = 70, .d = 24, .causal = INGOT_CAUSAL_TOP_LEFT, .scale = scale, .softcap = 3});
+    table.add(
+        Tier::quick,
+        {.q = 60, .k = 70, .d = 24, .causal = INGOT_CAUSAL_TOP_LEFT, .scale = scale, .softcap = 3});
   }
 }
 

@@ -1,5 +1,5 @@
-// Runs rows of cases.hpp on a device and holds the results against device "reference", by the contract of
-// docs/numerics.md. Public API only; the tests and `ingot check` share it.
+// Runs rows of cases.hpp on a device and holds the results against device "reference", by the
+// contract of docs/numerics.md. Public API only; the tests and `ingot check` share it.
 #pragma once
 
 #include <cstdio>
@@ -33,7 +33,8 @@ class Workspace {
   explicit Workspace(std::size_t bytes) : size_(bytes), memory_(new std::byte[bytes + 3 * guard]) {
     const auto address = reinterpret_cast<std::uintptr_t>(memory_.get() + guard);
     start_ = guard + (64 - address % 64) % 64;
-    for (std::size_t i = 0; i < size_ + 3 * guard; ++i) memory_[i] = inside(i) ? std::byte{0xFF} : guard_byte;
+    for (std::size_t i = 0; i < size_ + 3 * guard; ++i)
+      memory_[i] = inside(i) ? std::byte{0xFF} : guard_byte;
   }
   void* data() { return size_ == 0 ? nullptr : memory_.get() + start_; }
   bool intact() const {
@@ -68,13 +69,22 @@ inline ingot_problem resolved(ingot_problem p) {
   return p;
 }
 
-inline Shape shape_q(const ingot_problem& p) { return {p.batch, p.num_heads, p.seqlen_q, p.head_dim}; }
-inline Shape shape_k(const ingot_problem& p) { return {p.batch, p.num_heads_kv, p.seqlen_k, p.head_dim}; }
-inline Shape shape_v(const ingot_problem& p) { return {p.batch, p.num_heads_kv, p.seqlen_k, p.head_dim_v}; }
-inline Shape shape_o(const ingot_problem& p) { return {p.batch, p.num_heads, p.seqlen_q, p.head_dim_v}; }
+inline Shape shape_q(const ingot_problem& p) {
+  return {p.batch, p.num_heads, p.seqlen_q, p.head_dim};
+}
+inline Shape shape_k(const ingot_problem& p) {
+  return {p.batch, p.num_heads_kv, p.seqlen_k, p.head_dim};
+}
+inline Shape shape_v(const ingot_problem& p) {
+  return {p.batch, p.num_heads_kv, p.seqlen_k, p.head_dim_v};
+}
+inline Shape shape_o(const ingot_problem& p) {
+  return {p.batch, p.num_heads, p.seqlen_q, p.head_dim_v};
+}
 inline Shape shape_lse(const ingot_problem& p) { return {p.batch, p.num_heads, p.seqlen_q, 1}; }
 
-inline Operand make_operand(const char* name, ingot_dtype dtype, const Shape& shape, Layout layout, bool output) {
+inline Operand make_operand(const char* name, ingot_dtype dtype, const Shape& shape, Layout layout,
+                            bool output) {
   const View view = make_view(shape, layout, output);
   return {name, std::make_shared<Buffer>(dtype, span_of(view)), view};
 }
@@ -116,17 +126,22 @@ struct Operands {
 };
 
 /// One element of an input before rounding to its dtype. `role` is 'q', 'k', 'v' or 'd' (dout).
-inline double draw(Random& random, Data data, char role, Index d, const ingot_problem& p, ingot_dtype dtype) {
+inline double draw(Random& random, Data data, char role, Index d, const ingot_problem& p,
+                   ingot_dtype dtype) {
   const double x = random.normal();
   const double root_dim = std::sqrt(static_cast<double>(p.head_dim));
   const bool in_score = role == 'q' || role == 'k';
   switch (data) {
     case Data::negative_logits:
       return in_score ? (role == 'q' ? 1 : -1) * std::sqrt(1000 / root_dim) + 0.1 * x : x;
-    case Data::huge_logits: return in_score ? x * std::sqrt(2e5 / root_dim) : x;
-    case Data::equal_rows: return role == 'k' || role == 'v' ? std::sin(static_cast<double>(3 * d + 1)) : x;
-    case Data::tiny: return x * (dtype == INGOT_F16 ? 1e-5 : 1e-30);
-    default: return x;
+    case Data::huge_logits:
+      return in_score ? x * std::sqrt(2e5 / root_dim) : x;
+    case Data::equal_rows:
+      return role == 'k' || role == 'v' ? std::sin(static_cast<double>(3 * d + 1)) : x;
+    case Data::tiny:
+      return x * (dtype == INGOT_F16 ? 1e-5 : 1e-30);
+    default:
+      return x;
   }
 }
 
@@ -137,7 +152,8 @@ inline void spoil(const Operand& operand, Data data, char role) {
   if (operand.view.count() == 0 || name[3] != '_' || name[4] != role) return;
   const bool nan = name[0] == 'n';
   const auto put = [&](Index s, Index d, double value) {
-    write_element(operand.buffer->at(operand.view.element(0, 0, s, d)), operand.buffer->dtype(), value);
+    write_element(operand.buffer->at(operand.view.element(0, 0, s, d)), operand.buffer->dtype(),
+                  value);
   };
   if (nan) put(n[2] / 2, n[3] / 2, std::numeric_limits<double>::quiet_NaN());
   if (!nan) put(n[2] / 3, 0, std::numeric_limits<double>::infinity());
@@ -146,17 +162,20 @@ inline void spoil(const Operand& operand, Data data, char role) {
 
 inline void fill(const Operands& t, const ingot_problem& p, const Case& c) {
   Random random(c.name);
-  const std::pair<const Operand*, char> inputs[] = {{&t.q, 'q'}, {&t.k, 'k'}, {&t.v, 'v'}, {&t.dout, 'd'}};
+  const std::pair<const Operand*, char> inputs[] = {
+      {&t.q, 'q'}, {&t.k, 'k'}, {&t.v, 'v'}, {&t.dout, 'd'}};
   for (const auto& [operand, role] : inputs) {
     const ingot_dtype dtype = operand->buffer->dtype();
     operand->view.for_each([&, x = operand, r = role](Index b, Index h, Index s, Index d) {
-      write_element(x->buffer->at(x->view.element(b, h, s, d)), dtype, draw(random, c.data, r, d, p, dtype));
+      write_element(x->buffer->at(x->view.element(b, h, s, d)), dtype,
+                    draw(random, c.data, r, d, p, dtype));
     });
     spoil(*operand, c.data, role);
   }
 }
 
-inline PlanHandle make_plan(ingot_context* context, const char* device, const ingot_problem& p, Outcome& outcome) {
+inline PlanHandle make_plan(ingot_context* context, const char* device, const ingot_problem& p,
+                            Outcome& outcome) {
   ingot_plan* plan = nullptr;
   const ingot_status status = ingot_plan_create(context, device, &p, &plan);
   if (status != INGOT_OK) {
@@ -176,10 +195,12 @@ inline std::string run(const ingot_plan* plan, const Operands& t, bool own_works
 
   ingot_forward_args f;
   ingot_forward_args_init(&f);
-  f.q = t.q.tensor(), f.k = t.k.tensor(), f.v = t.v.tensor(), f.o = t.o.tensor(), f.lse = t.lse.tensor();
+  f.q = t.q.tensor(), f.k = t.k.tensor(), f.v = t.v.tensor(), f.o = t.o.tensor(),
+  f.lse = t.lse.tensor();
   f.workspace = for_forward.data(), f.workspace_bytes = f.workspace != nullptr ? bytes[0] : 0;
   if (ingot_forward(plan, &f) != INGOT_OK) return std::string("forward: ") + ingot_last_error();
-  if (!for_forward.intact()) return "forward: wrote outside its workspace of " + std::to_string(bytes[0]) + " bytes";
+  if (!for_forward.intact())
+    return "forward: wrote outside its workspace of " + std::to_string(bytes[0]) + " bytes";
 
   ingot_backward_args g;
   ingot_backward_args_init(&g);
@@ -187,7 +208,8 @@ inline std::string run(const ingot_plan* plan, const Operands& t, bool own_works
   g.dq = t.dq.tensor(), g.dk = t.dk.tensor(), g.dv = t.dv.tensor();
   g.workspace = for_backward.data(), g.workspace_bytes = g.workspace != nullptr ? bytes[1] : 0;
   if (ingot_backward(plan, &g) != INGOT_OK) return std::string("backward: ") + ingot_last_error();
-  if (!for_backward.intact()) return "backward: wrote outside its workspace of " + std::to_string(bytes[1]) + " bytes";
+  if (!for_backward.intact())
+    return "backward: wrote outside its workspace of " + std::to_string(bytes[1]) + " bytes";
   return "";
 }
 
@@ -200,14 +222,16 @@ inline std::string check_written(const std::vector<const Operand*>& outputs) {
     t->view.for_each([&](Index b, Index h, Index s, Index d) {
       const Index element = t->view.element(b, h, s, d);
       belongs[static_cast<std::size_t>(element)] = true;
-      if (message.empty() && buffer.poisoned(element)) message = std::string(t->name) + position(b, h, s, d) + " was not written";
+      if (message.empty() && buffer.poisoned(element))
+        message = std::string(t->name) + position(b, h, s, d) + " was not written";
     });
   }
   for (Index i = -guard_elements; i < buffer.elements() + guard_elements && message.empty(); ++i) {
     const bool inside = i >= 0 && i < buffer.elements() && belongs[static_cast<std::size_t>(i)];
     if (inside || buffer.poisoned(i)) continue;
-    message = std::string(outputs.front()->name) + ": memory that does not belong to it was written, element " +
-              std::to_string(i) + " of a buffer of " + std::to_string(buffer.elements());
+    message = std::string(outputs.front()->name) +
+              ": memory that does not belong to it was written, element " + std::to_string(i) +
+              " of a buffer of " + std::to_string(buffer.elements());
   }
   return message;
 }
@@ -218,14 +242,17 @@ struct Norm {
   Index count = 0;
 
   void add(double x) { largest = std::max(largest, std::fabs(x)), sum_squares += x * x, ++count; }
-  double rms() const { return count == 0 ? 0 : std::sqrt(sum_squares / static_cast<double>(count)); }
+  double rms() const {
+    return count == 0 ? 0 : std::sqrt(sum_squares / static_cast<double>(count));
+  }
 };
 
-/// Compares one tensor with the reference: infinities and NaNs in the same places, and errors, largest and root mean
-/// square, of at most twice those of plain attention plus the floor.
+/// Compares one tensor with the reference: infinities and NaNs in the same places, and errors,
+/// largest and root mean square, of at most twice those of plain attention plus the floor.
 class Comparison {
  public:
-  Comparison(const Operand& got, const Dense& want, const Measure& plain) : t_(got), want_(want), plain_(plain) {}
+  Comparison(const Operand& got, const Dense& want, const Measure& plain)
+      : t_(got), want_(want), plain_(plain) {}
 
   void run(Outcome& outcome) {
     std::size_t i = 0;
@@ -240,9 +267,11 @@ class Comparison {
     const double allowed = 2 * plain.largest + floor.largest;
     const double allowed_rms = 2 * plain.rms() + floor.rms();
     if (error_.largest > 0) outcome.worst = std::max(outcome.worst, error_.largest / allowed);
-    if (error_.largest > allowed && message_.empty()) message_ = worst_ + limits(error_.largest, allowed, plain.largest);
+    if (error_.largest > allowed && message_.empty())
+      message_ = worst_ + limits(error_.largest, allowed, plain.largest);
     if (error_.rms() > allowed_rms && message_.empty()) {
-      message_ = std::string(t_.name) + ": root mean square" + limits(error_.rms(), allowed_rms, plain.rms());
+      message_ = std::string(t_.name) + ": root mean square" +
+                 limits(error_.rms(), allowed_rms, plain.rms());
     }
     if (message_.empty() || outcome.status == Status::failed) return;
     outcome = {Status::failed, message_, outcome.worst};
@@ -255,7 +284,8 @@ class Comparison {
     return text;
   }
   static std::string limits(double error, double allowed, double plain) {
-    return " (error " + number(error) + ", allowed " + number(allowed) + ", plain attention " + number(plain) + ")";
+    return " (error " + number(error) + ", allowed " + number(allowed) + ", plain attention " +
+           number(plain) + ")";
   }
 
   void check_element(Index b, Index h, Index s, Index d, std::size_t i) {
@@ -263,14 +293,18 @@ class Comparison {
     const double got = read_element(t_.buffer->at(t_.view.element(b, h, s, d)), dtype);
     const double want = want_.data[i];
     const double rounded = round_to(want, dtype);
-    const auto say = [&] { return std::string(t_.name) + position(b, h, s, d) + ": got " + number(got) + ", want " + number(want); };
+    const auto say = [&] {
+      return std::string(t_.name) + position(b, h, s, d) + ": got " + number(got) + ", want " +
+             number(want);
+    };
     if (std::isfinite(rounded) && std::isfinite(got)) {
       if (std::fabs(got - want) > error_.largest) worst_ = say();
       error_.add(got - want);
       return;
     }
     const bool same = std::isnan(rounded) ? std::isnan(got) : got == rounded;
-    // Where a masked pair holds an Inf or NaN, a product of whole tiles makes 0 * NaN of it; so does plain attention.
+    // Where a masked pair holds an Inf or NaN, a product of whole tiles makes 0 * NaN of it; so
+    // does plain attention.
     const bool excused = std::isnan(got) && std::isnan(plain_.spill.data[i]);
     if (!same && !excused && message_.empty()) message_ = say();
   }
@@ -287,7 +321,8 @@ struct Reference {
 };
 
 /// The answer, from device "reference" on the same input memory with outputs in F64.
-inline Reference reference(ingot_context* context, const ingot_problem& problem, const Operands& t, Outcome& outcome) {
+inline Reference reference(ingot_context* context, const ingot_problem& problem, const Operands& t,
+                           Outcome& outcome) {
   ingot_problem p = problem;
   p.o_dtype = p.dq_dtype = p.dk_dtype = p.dv_dtype = INGOT_F64;
   Operands r(p, Layout::bhsd);
@@ -301,7 +336,8 @@ inline Reference reference(ingot_context* context, const ingot_problem& problem,
 
 inline PlainResult plain(const ingot_problem& p, const Operands& t) {
   const bool alike = p.q_dtype == p.k_dtype && p.k_dtype == p.v_dtype;
-  const PlainDtypes dtypes{alike ? p.q_dtype : INGOT_F32, p.o_dtype, p.dq_dtype, p.dk_dtype, p.dv_dtype};
+  const PlainDtypes dtypes{alike ? p.q_dtype : INGOT_F32, p.o_dtype, p.dq_dtype, p.dk_dtype,
+                           p.dv_dtype};
   const Dense q = t.q.dense(), k = t.k.dense(), v = t.v.dense(), dout = t.dout.dense();
   return Plain(p, dtypes, q, k, v, dout).run();
 }
@@ -319,7 +355,8 @@ inline Outcome compare(ingot_context* context, const ingot_problem& p, const Ope
   return outcome;
 }
 
-/// Forward and backward of one case on one device. skipped: the device says it cannot run the problem, and why.
+/// Forward and backward of one case on one device. skipped: the device says it cannot run the
+/// problem, and why.
 inline Outcome run_case(ingot_context* context, const char* device, const Case& c) {
   const ingot_problem p = resolved(c.problem);
   Outcome outcome;

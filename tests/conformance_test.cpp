@@ -1,5 +1,5 @@
-// Every row of cases.hpp on every device of this machine. INGOT_TEST_FULL=1 in the environment runs the whole table,
-// INGOT_TEST_QUICK=1 the few rows that a sanitizer can bear.
+// Every row of cases.hpp on every device of this machine. INGOT_TEST_FULL=1 in the environment runs
+// the whole table, INGOT_TEST_QUICK=1 the few rows that a sanitizer can bear.
 #include "conformance.hpp"
 
 #include <gtest/gtest.h>
@@ -16,7 +16,8 @@ bool is_set(const char* variable) {
   return value != nullptr && value[0] != '\0' && std::string(value) != "0";
 }
 
-/// The reference computes in fp64 what it defines; on it only the conversions, strides and guards are tested.
+/// The reference computes in fp64 what it defines; on it only the conversions, strides and guards
+/// are tested.
 bool worth_running(const std::string& device, const Case& c, bool smoke_only) {
   const bool cheap = smoke_only || device == "reference";
   return !cheap || c.tier == Tier::smoke;
@@ -26,7 +27,9 @@ struct Parameter {
   std::string device;
   Case row;
 
-  friend void PrintTo(const Parameter& p, std::ostream* os) { *os << p.device << " " << p.row.name; }
+  friend void PrintTo(const Parameter& p, std::ostream* os) {
+    *os << p.device << " " << p.row.name;
+  }
 };
 
 std::vector<Parameter> parameters() {
@@ -41,7 +44,9 @@ std::vector<Parameter> parameters() {
 
 std::string test_name(const testing::TestParamInfo<Parameter>& info) {
   std::string name = info.param.device + "_" + info.param.row.name;
-  std::replace_if(name.begin(), name.end(), [](char c) { return std::isalnum(static_cast<unsigned char>(c)) == 0; }, '_');
+  std::replace_if(
+      name.begin(), name.end(),
+      [](char c) { return std::isalnum(static_cast<unsigned char>(c)) == 0; }, '_');
   return name;
 }
 
@@ -50,7 +55,8 @@ class Conformance : public testing::TestWithParam<Parameter> {};
 TEST_P(Conformance, AgreesWithReference) {
   const auto& [device, row] = GetParam();
   const Outcome outcome = run_case(shared_context(), device.c_str(), row);
-  if (outcome.status == Status::skipped && device != "cpu" && device != "reference") GTEST_SKIP() << outcome.message;
+  if (outcome.status == Status::skipped && device != "cpu" && device != "reference")
+    GTEST_SKIP() << outcome.message;
   if (outcome.status != Status::passed) FAIL() << outcome.message;
 }
 
@@ -58,7 +64,8 @@ INSTANTIATE_TEST_SUITE_P(Table, Conformance, testing::ValuesIn(parameters()), te
 
 TEST(ConformanceDevices, NvidiaGpuIsCovered) {
   const std::vector<std::string> names = device_names(shared_context());
-  if (std::find(names.begin(), names.end(), "cuda:0") == names.end()) GTEST_SKIP() << "skipped: no NVIDIA GPU";
+  if (std::find(names.begin(), names.end(), "cuda:0") == names.end())
+    GTEST_SKIP() << "skipped: no NVIDIA GPU";
   EXPECT_EQ(names.front(), "cuda:0");
 }
 

@@ -21,7 +21,8 @@ inline ContextHandle make_context(int num_threads) {
   ingot_context_options_init(&options);
   options.num_threads = num_threads;
   ingot_context* context = nullptr;
-  if (ingot_context_create(&options, &context) != INGOT_OK) throw std::runtime_error(ingot_last_error());
+  if (ingot_context_create(&options, &context) != INGOT_OK)
+    throw std::runtime_error(ingot_last_error());
   return ContextHandle(context);
 }
 
@@ -36,7 +37,8 @@ inline std::vector<std::string> device_names(const ingot_context* context) {
   std::vector<std::string> names;
   for (std::int32_t i = 0; i < count; ++i) {
     ingot_device_info info;
-    if (ingot_device_info_get(context, i, &info) != INGOT_OK) throw std::runtime_error(ingot_last_error());
+    if (ingot_device_info_get(context, i, &info) != INGOT_OK)
+      throw std::runtime_error(ingot_last_error());
     names.emplace_back(info.name);
   }
   return names;

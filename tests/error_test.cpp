@@ -1,5 +1,5 @@
-// Every rule of ingot.h that a caller can break: the status, and a message that names the argument, the rule and the
-// value.
+// Every rule of ingot.h that a caller can break: the status, and a message that names the argument,
+// the rule and the value.
 #include <gtest/gtest.h>
 
 #include <cstring>
@@ -18,7 +18,8 @@ constexpr float infinity = std::numeric_limits<float>::infinity();
 ingot_problem small_problem() {
   ingot_problem p;
   ingot_problem_init(&p);
-  p.batch = 2, p.num_heads = 4, p.num_heads_kv = 2, p.seqlen_q = 3, p.seqlen_k = 5, p.head_dim = 8, p.head_dim_v = 6;
+  p.batch = 2, p.num_heads = 4, p.num_heads_kv = 2, p.seqlen_q = 3, p.seqlen_k = 5, p.head_dim = 8,
+  p.head_dim_v = 6;
   return p;
 }
 
@@ -39,7 +40,8 @@ Enum beyond(int value) {
 std::vector<Rule> size_rules() {
   return {
       {[](auto& p) { p.batch = -1; }, "batch: must be from 0 to 1099511627776, got -1"},
-      {[](auto& p) { p.batch = INT64_MAX; }, "batch: must be from 0 to 1099511627776, got 9223372036854775807"},
+      {[](auto& p) { p.batch = INT64_MAX; },
+       "batch: must be from 0 to 1099511627776, got 9223372036854775807"},
       {[](auto& p) { p.num_heads = 0; }, "num_heads: must be from 1 to 1099511627776, got 0"},
       {[](auto& p) { p.num_heads_kv = 0; }, "num_heads_kv: must be from 1 to 1099511627776, got 0"},
       {[](auto& p) { p.num_heads_kv = 3; }, "num_heads_kv: must divide num_heads 4, got 3"},
@@ -51,13 +53,15 @@ std::vector<Rule> size_rules() {
       {[](auto& p) { p.head_dim_v = 0; }, "head_dim_v: must be from 1 to 1024, got 0"},
       {[](auto& p) { p.head_dim_v = 1025; }, "head_dim_v: must be from 1 to 1024, got 1025"},
       {[](auto& p) { p.batch = p.seqlen_q = std::int64_t{1} << 40; },
-       "problem: batch * num_heads * seqlen * head_dim must be at most 2^59, got 1099511627776 * 4 * 1099511627776 * 8"},
+       "problem: batch * num_heads * seqlen * head_dim must be at most 2^59, got 1099511627776 * 4 "
+       "* 1099511627776 * 8"},
   };
 }
 
 std::vector<Rule> variant_rules() {
   return {
-      {[](auto& p) { p.window_left = -2; }, "window_left: must be from -1 to 9223372036854775807, got -2"},
+      {[](auto& p) { p.window_left = -2; },
+       "window_left: must be from -1 to 9223372036854775807, got -2"},
       {[](auto& p) { p.window_right = INT64_MIN; },
        "window_right: must be from -1 to 9223372036854775807, got -9223372036854775808"},
       {[](auto& p) { p.scale = nan; }, "scale: must be finite and not 0, got nan"},
@@ -79,8 +83,9 @@ std::vector<Rule> enum_rules() {
       {"dk_dtype", &ingot_problem::dk_dtype},     {"dv_dtype", &ingot_problem::dv_dtype}};
   for (const auto& [name, field] : dtypes) {
     for (const int value : {5, -1, 257}) {
-      rules.push_back({[f = field, value](ingot_problem& p) { p.*f = beyond<ingot_dtype>(value); },
-                       std::string(name) + ": must be an ingot_dtype (0 to 4), got " + std::to_string(value)});
+      rules.push_back(
+          {[f = field, value](ingot_problem& p) { p.*f = beyond<ingot_dtype>(value); },
+           std::string(name) + ": must be an ingot_dtype (0 to 4), got " + std::to_string(value)});
     }
   }
   for (const int value : {3, -1, 256}) {
@@ -95,7 +100,8 @@ void expect_rules(const std::vector<Rule>& rules) {
     ingot_problem p = small_problem();
     rule.break_it(p);
     ingot_plan* plan = nullptr;
-    EXPECT_EQ(ingot_plan_create(shared_context(), "reference", &p, &plan), INGOT_INVALID_ARGUMENT) << rule.message;
+    EXPECT_EQ(ingot_plan_create(shared_context(), "reference", &p, &plan), INGOT_INVALID_ARGUMENT)
+        << rule.message;
     EXPECT_EQ(plan, nullptr);
     EXPECT_EQ(ingot_last_error(), rule.message);
     ingot_plan_destroy(plan);
@@ -143,7 +149,8 @@ struct Call {
     Outcome outcome;
     plan = make_plan(shared_context(), "reference", p, outcome);
     ingot_forward_args_init(&f);
-    f.q = t.q.tensor(), f.k = t.k.tensor(), f.v = t.v.tensor(), f.o = t.o.tensor(), f.lse = t.lse.tensor();
+    f.q = t.q.tensor(), f.k = t.k.tensor(), f.v = t.v.tensor(), f.o = t.o.tensor(),
+    f.lse = t.lse.tensor();
     ingot_backward_args_init(&g);
     g.q = f.q, g.k = f.k, g.v = f.v, g.o = f.o, g.lse = f.lse, g.dout = t.dout.tensor();
     g.dq = t.dq.tensor(), g.dk = t.dk.tensor(), g.dv = t.dv.tensor();
@@ -172,21 +179,25 @@ TEST(ArgumentErrors, NoneForACorrectCall) {
 
 TEST(ArgumentErrors, MissingTensors) {
   const std::tuple<const char*, ingot_tensor ingot_forward_args::*, int> forward[] = {
-      {"q", &ingot_forward_args::q, 192}, {"k", &ingot_forward_args::k, 160},
-      {"v", &ingot_forward_args::v, 120}, {"o", &ingot_forward_args::o, 144}};
+      {"q", &ingot_forward_args::q, 192},
+      {"k", &ingot_forward_args::k, 160},
+      {"v", &ingot_forward_args::v, 120},
+      {"o", &ingot_forward_args::o, 144}};
   for (const auto& [name, field, count] : forward) {
     Call call;
     (call.f.*field).data = nullptr;
-    call.expect_forward(std::string(name) + ".data: must not be NULL, the tensor has " + std::to_string(count) + " elements");
+    call.expect_forward(std::string(name) + ".data: must not be NULL, the tensor has " +
+                        std::to_string(count) + " elements");
   }
   const std::tuple<const char*, ingot_tensor ingot_backward_args::*, int> backward[] = {
-      {"q", &ingot_backward_args::q, 192}, {"k", &ingot_backward_args::k, 160},
-      {"v", &ingot_backward_args::v, 120}, {"o", &ingot_backward_args::o, 144},
+      {"q", &ingot_backward_args::q, 192},    {"k", &ingot_backward_args::k, 160},
+      {"v", &ingot_backward_args::v, 120},    {"o", &ingot_backward_args::o, 144},
       {"lse", &ingot_backward_args::lse, 24}, {"dout", &ingot_backward_args::dout, 144}};
   for (const auto& [name, field, count] : backward) {
     Call call;
     (call.g.*field).data = nullptr;
-    call.expect_backward(std::string(name) + ".data: must not be NULL, the tensor has " + std::to_string(count) + " elements");
+    call.expect_backward(std::string(name) + ".data: must not be NULL, the tensor has " +
+                         std::to_string(count) + " elements");
   }
   Call call;
   call.g.dq.data = call.g.dk.data = call.g.dv.data = nullptr;
@@ -197,21 +208,26 @@ TEST(ArgumentErrors, Alignment) {
   Call call;
   call.f.k = shifted(call.f.k, 2);
   const std::string ending = std::to_string(reinterpret_cast<std::uintptr_t>(call.f.k.data) % 16);
-  call.expect_forward("k.data: must be aligned to its element of 4 bytes, got address ending in " + ending);
+  call.expect_forward("k.data: must be aligned to its element of 4 bytes, got address ending in " +
+                      ending);
 }
 
 TEST(ArgumentErrors, Strides) {
   Call far;
   far.f.q.stride[2] = INT64_MIN;
-  far.expect_forward("q.stride: offsets must stay below 2^62 bytes, got strides 96, 24, -9223372036854775808, 1");
+  far.expect_forward(
+      "q.stride: offsets must stay below 2^62 bytes, got strides 96, 24, -9223372036854775808, 1");
   Call overlap;
   overlap.f.o.stride[2] = 5;
-  overlap.expect_forward("o.stride: elements of an output must not overlap: a stride of 5 must exceed the span 5 of the "
-                         "dimensions with smaller strides");
+  overlap.expect_forward(
+      "o.stride: elements of an output must not overlap: a stride of 5 must exceed the span 5 of "
+      "the "
+      "dimensions with smaller strides");
   Call broadcast;
   broadcast.g.dk.stride[1] = 0;
-  broadcast.expect_backward("dk.stride: elements of an output must not overlap: a stride of 0 must exceed the span 0 of "
-                            "the dimensions with smaller strides");
+  broadcast.expect_backward(
+      "dk.stride: elements of an output must not overlap: a stride of 0 must exceed the span 0 of "
+      "the dimensions with smaller strides");
 }
 
 TEST(ArgumentErrors, SharedMemory) {
@@ -253,16 +269,19 @@ TEST(ArgumentErrors, Workspace) {
   f.q = t.q.tensor(), f.k = t.k.tensor(), f.v = t.v.tensor(), f.o = t.o.tensor();
   f.workspace = memory, f.workspace_bytes = 64;
   EXPECT_EQ(ingot_forward(plan.get(), &f), INGOT_INVALID_ARGUMENT);
-  EXPECT_EQ(ingot_last_error(), "workspace_bytes: must be at least " + std::to_string(needed) + " for this plan, got 64");
+  EXPECT_EQ(ingot_last_error(), "workspace_bytes: must be at least " + std::to_string(needed) +
+                                    " for this plan, got 64");
 }
 
 TEST(ArgumentErrors, OneCallFunctionsReportTheSame) {
   Call call;
   call.f.q.data = nullptr;
-  EXPECT_EQ(ingot_attention_forward(shared_context(), "reference", &call.p, &call.f), INGOT_INVALID_ARGUMENT);
+  EXPECT_EQ(ingot_attention_forward(shared_context(), "reference", &call.p, &call.f),
+            INGOT_INVALID_ARGUMENT);
   EXPECT_STREQ(ingot_last_error(), "q.data: must not be NULL, the tensor has 192 elements");
   call.p.head_dim = 0;
-  EXPECT_EQ(ingot_attention_backward(shared_context(), "reference", &call.p, &call.g), INGOT_INVALID_ARGUMENT);
+  EXPECT_EQ(ingot_attention_backward(shared_context(), "reference", &call.p, &call.g),
+            INGOT_INVALID_ARGUMENT);
   EXPECT_STREQ(ingot_last_error(), "head_dim: must be from 1 to 1024, got 0");
 }
 
@@ -274,8 +293,10 @@ TEST(ArgumentErrors, EmptyTensorsNeedNoMemory) {
   ingot_backward_args g;
   ingot_backward_args_init(&g);
   for (const std::string& device : device_names(shared_context())) {
-    EXPECT_EQ(ingot_attention_forward(shared_context(), device.c_str(), &p, &f), INGOT_OK) << ingot_last_error();
-    EXPECT_EQ(ingot_attention_backward(shared_context(), device.c_str(), &p, &g), INGOT_OK) << ingot_last_error();
+    EXPECT_EQ(ingot_attention_forward(shared_context(), device.c_str(), &p, &f), INGOT_OK)
+        << ingot_last_error();
+    EXPECT_EQ(ingot_attention_backward(shared_context(), device.c_str(), &p, &g), INGOT_OK)
+        << ingot_last_error();
   }
 }
 

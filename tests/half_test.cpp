@@ -11,8 +11,12 @@ namespace {
 using conformance::decode_half;
 using conformance::encode_half;
 
-std::uint16_t encode(double x, ingot_dtype dtype) { return dtype == INGOT_F16 ? to_f16(x) : to_bf16(x); }
-double decode(std::uint16_t bits, ingot_dtype dtype) { return dtype == INGOT_F16 ? from_f16(bits) : from_bf16(bits); }
+std::uint16_t encode(double x, ingot_dtype dtype) {
+  return dtype == INGOT_F16 ? to_f16(x) : to_bf16(x);
+}
+double decode(std::uint16_t bits, ingot_dtype dtype) {
+  return dtype == INGOT_F16 ? from_f16(bits) : from_bf16(bits);
+}
 
 TEST(Half, EveryPatternDecodesAndComesBack) {
   for (const ingot_dtype dtype : {INGOT_F16, INGOT_BF16}) {

@@ -12,7 +12,8 @@ namespace {
 class SparseMemory {
  public:
   explicit SparseMemory(std::size_t bytes) : bytes_(bytes) {
-    data_ = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    data_ = mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
+                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   }
   ~SparseMemory() {
     if (valid()) munmap(data_, bytes_);
@@ -35,22 +36,28 @@ struct Spread {
   Spread(const Operand& packed, std::size_t dimension) : view(packed.view) {
     const Index wide = (Index{1} << 31) / std::max<Index>(1, view.shape[dimension] - 1) + 64;
     view.stride[dimension] = wide / 16 * 16 + 16;
-    memory = std::make_unique<SparseMemory>(static_cast<std::size_t>(span_of(view)) * sizeof(float));
+    memory =
+        std::make_unique<SparseMemory>(static_cast<std::size_t>(span_of(view)) * sizeof(float));
   }
   ingot_tensor tensor() const {
     return {memory->data(), {view.stride[0], view.stride[1], view.stride[2], view.stride[3]}};
   }
-  std::byte* at(Index element) const { return memory->data() + element * static_cast<Index>(sizeof(float)); }
+  std::byte* at(Index element) const {
+    return memory->data() + element * static_cast<Index>(sizeof(float));
+  }
   void copy_from(const Operand& packed) const {
     view.for_each([&](Index b, Index h, Index s, Index d) {
-      std::memcpy(at(view.element(b, h, s, d)), packed.buffer->at(packed.view.element(b, h, s, d)), sizeof(float));
+      std::memcpy(at(view.element(b, h, s, d)), packed.buffer->at(packed.view.element(b, h, s, d)),
+                  sizeof(float));
     });
   }
   void expect_equal(const Operand& packed, std::size_t dimension) const {
     view.for_each([&](Index b, Index h, Index s, Index d) {
       const double got = read_element(at(view.element(b, h, s, d)), INGOT_F32);
-      const double want = read_element(packed.buffer->at(packed.view.element(b, h, s, d)), INGOT_F32);
-      ASSERT_NEAR(got, want, 1e-5) << packed.name << position(b, h, s, d) << " spread over dimension " << dimension;
+      const double want =
+          read_element(packed.buffer->at(packed.view.element(b, h, s, d)), INGOT_F32);
+      ASSERT_NEAR(got, want, 1e-5)
+          << packed.name << position(b, h, s, d) << " spread over dimension " << dimension;
     });
   }
 };
@@ -69,10 +76,11 @@ TEST_P(Large, OffsetsBeyondTwoToThe31) {
   fill(t, p, c);
   ASSERT_EQ(run(plan.get(), t, false), "");
   for (std::size_t dimension = 0; dimension < 4; ++dimension) {
-    const Spread q(t.q, dimension), k(t.k, dimension), v(t.v, dimension), o(t.o, dimension), dout(t.dout, dimension),
-        dq(t.dq, dimension), dk(t.dk, dimension), dv(t.dv, dimension);
+    const Spread q(t.q, dimension), k(t.k, dimension), v(t.v, dimension), o(t.o, dimension),
+        dout(t.dout, dimension), dq(t.dq, dimension), dk(t.dk, dimension), dv(t.dv, dimension);
     for (const Spread* spread : {&q, &k, &v, &o, &dout, &dq, &dk, &dv}) {
-      if (!spread->memory->valid()) GTEST_SKIP() << "skipped: no address space for sparse tensors of 8 GiB";
+      if (!spread->memory->valid())
+        GTEST_SKIP() << "skipped: no address space for sparse tensors of 8 GiB";
     }
     q.copy_from(t.q), k.copy_from(t.k), v.copy_from(t.v), dout.copy_from(t.dout);
     ingot_forward_args f;
@@ -85,36 +93,44 @@ TEST_P(Large, OffsetsBeyondTwoToThe31) {
     g.dq = dq.tensor(), g.dk = dk.tensor(), g.dv = dv.tensor();
     ASSERT_EQ(ingot_backward(plan.get(), &g), INGOT_OK) << ingot_last_error();
     o.expect_equal(t.o, dimension);
-    dq.expect_equal(t.dq, dimension), dk.expect_equal(t.dk, dimension), dv.expect_equal(t.dv, dimension);
+    dq.expect_equal(t.dq, dimension), dk.expect_equal(t.dk, dimension),
+        dv.expect_equal(t.dv, dimension);
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Devices, Large, testing::Values("cpu", "reference"),
-                         [](const auto& info) { return info.param; });
+std::string device_name(const testing::TestParamInfo<std::string>& info) { return info.param; }
+INSTANTIATE_TEST_SUITE_P(Devices, Large, testing::Values("cpu", "reference"), device_name);
 
 /// 2^33 keys of which a window leaves the last few: only those have memory behind them.
 TEST(LargeLengths, KeysBeyondTwoToThe33BehindAWindow) {
   const Index with_memory = 4096, all = (Index{1} << 33) + 5, dim = 8, rows = 3;
   Table table(true);
-  table.add(Tier::quick, {.q = rows, .k = with_memory, .d = dim, .causal = INGOT_CAUSAL_BOTTOM_RIGHT, .left = 20});
+  table.add(
+      Tier::quick,
+      {.q = rows, .k = with_memory, .d = dim, .causal = INGOT_CAUSAL_BOTTOM_RIGHT, .left = 20});
   const Case c = table.take().front();
   ingot_problem p = resolved(c.problem);
   const Operands t(p, c.layout);
   fill(t, p, c);
   ingot_forward_args f;
   ingot_forward_args_init(&f);
-  f.q = t.q.tensor(), f.k = t.k.tensor(), f.v = t.v.tensor(), f.o = t.o.tensor(), f.lse = t.lse.tensor();
-  ASSERT_EQ(ingot_attention_forward(shared_context(), "cpu", &p, &f), INGOT_OK) << ingot_last_error();
+  f.q = t.q.tensor(), f.k = t.k.tensor(), f.v = t.v.tensor(), f.o = t.o.tensor(),
+  f.lse = t.lse.tensor();
+  ASSERT_EQ(ingot_attention_forward(shared_context(), "cpu", &p, &f), INGOT_OK)
+      << ingot_last_error();
   const Dense want = t.o.dense(), want_lse = t.lse.dense();
 
   p.seqlen_k = all;
   const auto before = static_cast<std::uintptr_t>((all - with_memory) * dim) * sizeof(float);
   f.k.data = reinterpret_cast<void*>(reinterpret_cast<std::uintptr_t>(f.k.data) - before);
   f.v.data = reinterpret_cast<void*>(reinterpret_cast<std::uintptr_t>(f.v.data) - before);
-  ASSERT_EQ(ingot_attention_forward(shared_context(), "cpu", &p, &f), INGOT_OK) << ingot_last_error();
+  ASSERT_EQ(ingot_attention_forward(shared_context(), "cpu", &p, &f), INGOT_OK)
+      << ingot_last_error();
   const Dense got = t.o.dense(), got_lse = t.lse.dense();
-  for (std::size_t i = 0; i < want.data.size(); ++i) EXPECT_NEAR(got.data[i], want.data[i], 1e-5) << i;
-  for (std::size_t i = 0; i < want_lse.data.size(); ++i) EXPECT_NEAR(got_lse.data[i], want_lse.data[i], 1e-5) << i;
+  for (std::size_t i = 0; i < want.data.size(); ++i)
+    EXPECT_NEAR(got.data[i], want.data[i], 1e-5) << i;
+  for (std::size_t i = 0; i < want_lse.data.size(); ++i)
+    EXPECT_NEAR(got_lse.data[i], want_lse.data[i], 1e-5) << i;
 }
 
 }  // namespace

@@ -26,7 +26,7 @@ MAY_INCLUDE = {
     **{b: ["include", "src/core", "src/algorithm", b] for b in BACKENDS},
     **{f"{b}/kernels": [f"{b}/kernels", "src/algorithm"] for b in BACKENDS},
     "src/backends.cpp": ["include", "src/core", *BACKENDS],
-    "tools": ["include", "tools", "tests/cases.hpp"],
+    "tools": ["include", "tools", "tests/cases.hpp", "tests/conformance.hpp"],
     "python": ["include", "python"],
     "bench": ["include", "bench"],
     "examples": ["include", "examples"],

@@ -1,4 +1,5 @@
-// The reference itself: cases that can be computed by hand, and its gradients against finite differences in fp64.
+// The reference itself: cases that can be computed by hand, and its gradients against finite
+// differences in fp64.
 #include <gtest/gtest.h>
 
 #include <functional>
@@ -56,7 +57,8 @@ TEST(Reference, OneKeyGivesItsValue) {
     for (Index d = 0; d < 3; ++d) {
       EXPECT_EQ(get(s.t.o, 0, 0, row, d), get(s.t.v, 0, 0, 0, d));
       EXPECT_EQ(get(s.t.dq, 0, 0, row, d), 0);
-      EXPECT_NEAR(get(s.t.dv, 0, 0, 0, d), get(s.t.dout, 0, 0, 0, d) + get(s.t.dout, 0, 0, 1, d), 1e-15);
+      EXPECT_NEAR(get(s.t.dv, 0, 0, 0, d), get(s.t.dout, 0, 0, 0, d) + get(s.t.dout, 0, 0, 1, d),
+                  1e-15);
     }
   }
 }
@@ -97,7 +99,8 @@ TEST(Reference, RowsWithoutKeysAreZeroWithoutGradient) {
     EXPECT_EQ(std::isinf(get(s.t.lse, 0, 0, row, 0)), row < 3) << row;
     for (Index d = 0; d < 4; ++d) {
       EXPECT_EQ(get(s.t.o, 0, 0, row, d) == 0, row < 3) << row;
-      EXPECT_EQ(get(s.t.dq, 0, 0, row, d) == 0, row < 4) << row;  // one key alone leaves q no influence
+      EXPECT_EQ(get(s.t.dq, 0, 0, row, d) == 0, row < 4)
+          << row;  // one key alone leaves q no influence
     }
   }
   EXPECT_LT(get(s.t.lse, 0, 0, 0, 0), 0);
@@ -124,7 +127,8 @@ double loss(const Fixture& s) {
 }
 
 /// Moves every element of `input` both ways and compares with `gradient`.
-void check_gradient(const Fixture& s, const Operand& input, const Operand& gradient, const std::string& name) {
+void check_gradient(const Fixture& s, const Operand& input, const Operand& gradient,
+                    const std::string& name) {
   const Dense want = [&] {
     s.run();
     return gradient.dense();
@@ -138,7 +142,8 @@ void check_gradient(const Fixture& s, const Operand& input, const Operand& gradi
     set(input, b, h, row, d, x - step);
     const double below = loss(s);
     set(input, b, h, row, d, x);
-    EXPECT_NEAR(want.data[i++], (above - below) / (2 * step), 2e-9) << name << " " << gradient.name << position(b, h, row, d);
+    EXPECT_NEAR(want.data[i++], (above - below) / (2 * step), 2e-9)
+        << name << " " << gradient.name << position(b, h, row, d);
   });
 }
 
@@ -147,8 +152,17 @@ TEST(Reference, GradientsAreFiniteDifferences) {
     for (const float softcap : {0.0F, 1.5F}) {
       for (const Index left : {-1, 2}) {
         for (const bool long_keys : {true, false}) {
-          const Row row{.heads = 2, .heads_kv = 1, .q = long_keys ? 4 : 6, .k = long_keys ? 7 : 3, .d = 3, .dv = 2,
-                        .causal = causal, .left = left, .right = left, .scale = 0.8F, .softcap = softcap,
+          const Row row{.heads = 2,
+                        .heads_kv = 1,
+                        .q = long_keys ? 4 : 6,
+                        .k = long_keys ? 7 : 3,
+                        .d = 3,
+                        .dv = 2,
+                        .causal = causal,
+                        .left = left,
+                        .right = left,
+                        .scale = 0.8F,
+                        .softcap = softcap,
                         .layout = Layout::bshd};
           const Fixture s(make_case(row));
           check_gradient(s, s.t.q, s.t.dq, name_of(row));
@@ -168,7 +182,8 @@ TEST(Reference, BackwardDoesNotLookAtOAndLse) {
   ingot_backward_args args;
   ingot_backward_args_init(&args);
   args.q = again.t.q.tensor(), args.k = again.t.k.tensor(), args.v = again.t.v.tensor();
-  args.o = again.t.o.tensor(), args.lse = again.t.lse.tensor(), args.dout = again.t.dout.tensor();  // never written: NaN
+  args.o = again.t.o.tensor(), args.lse = again.t.lse.tensor(),
+  args.dout = again.t.dout.tensor();  // never written: NaN
   args.dq = again.t.dq.tensor();
   ASSERT_EQ(ingot_backward(again.plan.get(), &args), INGOT_OK) << ingot_last_error();
   EXPECT_EQ(again.t.dq.dense().data, before.data);

@@ -17,7 +17,9 @@ F tanh_(F x) {
   return std::tanh(x);
 }
 inline float max_(float x, float y) { return y > x || std::isnan(y) ? y : x; }
-inline float finite_or_(float x, float y) { return x == -std::numeric_limits<float>::infinity() ? y : x; }
+inline float finite_or_(float x, float y) {
+  return x == -std::numeric_limits<float>::infinity() ? y : x;
+}
 }  // namespace ingot_score_test
 
 #define INGOT_NAMESPACE ingot_score_test
@@ -36,7 +38,9 @@ struct Mask {
   int causal;
   Index left, right;
 
-  ScoreParams params() const { return make_score_params(1, 0, seqlen_q, seqlen_k, causal, left, right); }
+  ScoreParams params() const {
+    return make_score_params(1, 0, seqlen_q, seqlen_k, causal, left, right);
+  }
 
   /// As ingot.h says it.
   bool visible(Index row, Index col) const {
@@ -49,8 +53,9 @@ struct Mask {
 };
 
 std::string describe(const Mask& m) {
-  return "seqlen_q " + std::to_string(m.seqlen_q) + " seqlen_k " + std::to_string(m.seqlen_k) + " causal " +
-         std::to_string(m.causal) + " window " + std::to_string(m.left) + ", " + std::to_string(m.right);
+  return "seqlen_q " + std::to_string(m.seqlen_q) + " seqlen_k " + std::to_string(m.seqlen_k) +
+         " causal " + std::to_string(m.causal) + " window " + std::to_string(m.left) + ", " +
+         std::to_string(m.right);
 }
 
 template <class F>
@@ -74,7 +79,8 @@ TEST(Score, VisibleIsWhatTheHeaderSays) {
     bool all = true;
     for (Index row = 0; row < m.seqlen_q; ++row) {
       for (Index col = 0; col < m.seqlen_k; ++col) {
-        ASSERT_EQ(visible(p, row, col), m.visible(row, col)) << describe(m) << " at " << row << ", " << col;
+        ASSERT_EQ(visible(p, row, col), m.visible(row, col))
+            << describe(m) << " at " << row << ", " << col;
         all = all && m.visible(row, col);
       }
     }
@@ -110,7 +116,8 @@ TEST(Score, RangesHoldExactlyTheVisibleColsAndRows) {
           }
           return false;
         };
-        expect_hull(col_begin(p, first), col_end(p, last), m.seqlen_k, seen, describe(m) + " rows from " + std::to_string(first));
+        expect_hull(col_begin(p, first), col_end(p, last), m.seqlen_k, seen,
+                    describe(m) + " rows from " + std::to_string(first));
       }
     }
     for (Index first = 0; first < m.seqlen_k; ++first) {
@@ -121,7 +128,8 @@ TEST(Score, RangesHoldExactlyTheVisibleColsAndRows) {
           }
           return false;
         };
-        expect_hull(row_begin(p, first), row_end(p, last), m.seqlen_q, seen, describe(m) + " cols from " + std::to_string(first));
+        expect_hull(row_begin(p, first), row_end(p, last), m.seqlen_q, seen,
+                    describe(m) + " cols from " + std::to_string(first));
       }
     }
   });
@@ -132,12 +140,14 @@ TEST(Score, ABlockIsFullExactlyWhereEveryPairIsVisible) {
     const ScoreParams p = m.params();
     for (Index row = 0; row < m.seqlen_q; ++row) {
       for (Index col = 0; col < m.seqlen_k; ++col) {
-        const Index last_row = std::min(row + 2, m.seqlen_q - 1), last_col = std::min(col + 3, m.seqlen_k - 1);
+        const Index last_row = std::min(row + 2, m.seqlen_q - 1),
+                    last_col = std::min(col + 3, m.seqlen_k - 1);
         bool all = true;
         for (Index r = row; r <= last_row; ++r) {
           for (Index c = col; c <= last_col; ++c) all = all && m.visible(r, c);
         }
-        ASSERT_EQ(is_full(p, row, last_row, col, last_col), all) << describe(m) << " at " << row << ", " << col;
+        ASSERT_EQ(is_full(p, row, last_row, col, last_col), all)
+            << describe(m) << " at " << row << ", " << col;
       }
     }
   });
@@ -171,7 +181,8 @@ template <class Config>
 void check_value_and_derivative(float scale, float softcap) {
   const ScoreFactors f = make_score_factors(make_score_params(scale, softcap, 1, 1, 0, -1, -1));
   for (double s = -40; s <= 40; s += 0.37) {
-    const double value = softcap > 0 ? softcap * std::tanh(double{scale} * s / softcap) : double{scale} * s;
+    const double value =
+        softcap > 0 ? softcap * std::tanh(double{scale} * s / softcap) : double{scale} * s;
     const double found = value_log2<Config>(f, s);
     ASSERT_NEAR(found, value * log2_e, 1e-6 * (1 + std::fabs(value))) << s;
     const double step = 1e-4;
@@ -179,14 +190,17 @@ void check_value_and_derivative(float scale, float softcap) {
         (value_log2<Config>(f, s + step) - value_log2<Config>(f, s - step)) / (2 * step) / log2_e;
     ASSERT_NEAR(derivative<Config>(f, found), difference, 2e-6 * std::fabs(scale)) << s;
     const auto single = static_cast<float>(s);
-    ASSERT_NEAR(derivative<Config>(f, value_log2<Config>(f, single)), difference, 1e-5 * std::fabs(scale)) << s;
+    ASSERT_NEAR(derivative<Config>(f, value_log2<Config>(f, single)), difference,
+                1e-5 * std::fabs(scale))
+        << s;
   }
 }
 
 TEST(Score, DerivativeIsTheDerivativeOfValue) {
   for (const float scale : {1.0F, 0.125F, -0.7F, 3.0F}) {
     check_value_and_derivative<Plain>(scale, 0);
-    for (const float softcap : {1.0F, 5.0F, 50.0F}) check_value_and_derivative<Capped>(scale, softcap);
+    for (const float softcap : {1.0F, 5.0F, 50.0F})
+      check_value_and_derivative<Capped>(scale, softcap);
   }
 }
 

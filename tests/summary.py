@@ -23,7 +23,9 @@ def outcome(case: ET.Element) -> tuple[str, str]:
     if skip is not None or case.get("status") in ("notrun", "disabled"):
         message = skip.get("message", "") if skip is not None else ""
         # GoogleTest puts file:line on the first line of its messages and the text after it.
-        return "skipped", message.strip().splitlines()[-1] if message.strip() else "disabled"
+        return "skipped", message.strip().splitlines()[-1].removeprefix(
+            "skipped: "
+        ) if message.strip() else "disabled"
     return "passed", ""
 
 

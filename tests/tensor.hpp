@@ -1,5 +1,6 @@
-// Tensors for tests: any dtype, any layout, guard elements around them, and a NaN pattern wherever nothing was written.
-// Needs ingot.h, cases.hpp and the standard library alone; conversions are written apart from the library's own.
+// Tensors for tests: any dtype, any layout, guard elements around them, and a NaN pattern wherever
+// nothing was written. Needs ingot.h, cases.hpp and the standard library alone; conversions are
+// written apart from the library's own.
 #pragma once
 
 #include <array>
@@ -23,10 +24,14 @@ struct Format {
 
 inline Format format_of(ingot_dtype dtype) {
   switch (dtype) {
-    case INGOT_F16: return {11, -14, 16};
-    case INGOT_BF16: return {8, -126, 128};
-    case INGOT_F64: return {53, -1022, 1024};
-    default: return {24, -126, 128};
+    case INGOT_F16:
+      return {11, -14, 16};
+    case INGOT_BF16:
+      return {8, -126, 128};
+    case INGOT_F64:
+      return {53, -1022, 1024};
+    default:
+      return {24, -126, 128};
   }
 }
 
@@ -53,7 +58,9 @@ inline double round_to(double x, ingot_dtype dtype) {
   return overflow ? std::copysign(std::numeric_limits<double>::infinity(), x) : rounded;
 }
 
-inline Index size_of(ingot_dtype dtype) { return dtype == INGOT_F64 ? 8 : dtype == INGOT_F32 ? 4 : 2; }
+inline Index size_of(ingot_dtype dtype) {
+  return dtype == INGOT_F64 ? 8 : dtype == INGOT_F32 ? 4 : 2;
+}
 
 inline std::uint16_t encode_half(double x, ingot_dtype dtype) {
   const Format f = format_of(dtype);
@@ -61,7 +68,8 @@ inline std::uint16_t encode_half(double x, ingot_dtype dtype) {
   const unsigned sign = std::signbit(x) ? 0x8000U : 0U;
   const unsigned infinity = 0x7FFFU >> fraction_bits << fraction_bits;
   const double rounded = std::fabs(round_to(x, dtype));
-  if (std::isnan(x)) return static_cast<std::uint16_t>(sign | infinity | (1U << (fraction_bits - 1)));
+  if (std::isnan(x))
+    return static_cast<std::uint16_t>(sign | infinity | (1U << (fraction_bits - 1)));
   if (std::isinf(rounded)) return static_cast<std::uint16_t>(sign | infinity);
   if (rounded == 0) return static_cast<std::uint16_t>(sign);
   const int exponent = std::max(std::ilogb(rounded), f.exponent_min);
@@ -78,7 +86,8 @@ inline double decode_half(std::uint16_t bits, ingot_dtype dtype) {
   const int largest_field = f.exponent_end - f.exponent_min + 1;
   double x = std::ldexp(fraction, f.exponent_min - fraction_bits);
   if (field == largest_field) {
-    x = fraction == 0 ? std::numeric_limits<double>::infinity() : std::numeric_limits<double>::quiet_NaN();
+    x = fraction == 0 ? std::numeric_limits<double>::infinity()
+                      : std::numeric_limits<double>::quiet_NaN();
   } else if (field > 0) {
     x = std::ldexp(fraction + (1 << fraction_bits), f.exponent_min + field - 1 - fraction_bits);
   }
@@ -102,19 +111,29 @@ inline double read_element(const std::byte* at, ingot_dtype dtype) {
   float single = 0;
   std::uint16_t half = 0;
   switch (dtype) {
-    case INGOT_F64: std::memcpy(&wide, at, sizeof wide); return wide;
-    case INGOT_F32: std::memcpy(&single, at, sizeof single); return single;
-    default: std::memcpy(&half, at, sizeof half); return decode_half(half, dtype);
+    case INGOT_F64:
+      std::memcpy(&wide, at, sizeof wide);
+      return wide;
+    case INGOT_F32:
+      std::memcpy(&single, at, sizeof single);
+      return single;
+    default:
+      std::memcpy(&half, at, sizeof half);
+      return decode_half(half, dtype);
   }
 }
 
 /// Quiet NaNs that no computation makes: an element that still holds one was not written.
 inline std::uint64_t poison_bits(ingot_dtype dtype) {
   switch (dtype) {
-    case INGOT_F64: return 0x7FFDA5A5A5A5A5A5ULL;
-    case INGOT_F32: return 0x7FEDA5A5ULL;
-    case INGOT_F16: return 0x7F6DULL;
-    default: return 0x7FEDULL;
+    case INGOT_F64:
+      return 0x7FFDA5A5A5A5A5A5ULL;
+    case INGOT_F32:
+      return 0x7FEDA5A5ULL;
+    case INGOT_F16:
+      return 0x7F6DULL;
+    default:
+      return 0x7FEDULL;
   }
 }
 
@@ -127,15 +146,23 @@ inline constexpr Index guard_elements = 64;
 class Buffer {
  public:
   Buffer(ingot_dtype dtype, Index elements)
-      : dtype_(dtype), bytes_(static_cast<std::size_t>((elements + 2 * guard_elements) * size_of(dtype))) {
+      : dtype_(dtype),
+        bytes_(static_cast<std::size_t>((elements + 2 * guard_elements) * size_of(dtype))) {
     const std::uint64_t bits = poison_bits(dtype);
     for (Index i = 0; i < elements + 2 * guard_elements; ++i) {
-      std::memcpy(bytes_.data() + i * size_of(dtype), &bits, static_cast<std::size_t>(size_of(dtype)));
+      std::memcpy(bytes_.data() + i * size_of(dtype), &bits,
+                  static_cast<std::size_t>(size_of(dtype)));
     }
   }
-  std::byte* at(Index element) { return bytes_.data() + (element + guard_elements) * size_of(dtype_); }
-  const std::byte* at(Index element) const { return bytes_.data() + (element + guard_elements) * size_of(dtype_); }
-  Index elements() const { return static_cast<Index>(bytes_.size()) / size_of(dtype_) - 2 * guard_elements; }
+  std::byte* at(Index element) {
+    return bytes_.data() + (element + guard_elements) * size_of(dtype_);
+  }
+  const std::byte* at(Index element) const {
+    return bytes_.data() + (element + guard_elements) * size_of(dtype_);
+  }
+  Index elements() const {
+    return static_cast<Index>(bytes_.size()) / size_of(dtype_) - 2 * guard_elements;
+  }
   ingot_dtype dtype() const { return dtype_; }
   const std::vector<std::byte>& bytes() const { return bytes_; }
   bool poisoned(Index element) const {
@@ -180,13 +207,24 @@ inline View make_view(const Shape& shape, Layout layout, bool output) {
   };
   View v{shape, rows_of(dim, 0), 0};
   switch (layout) {
-    case Layout::bhsd: break;
+    case Layout::bhsd:
+      break;
     case Layout::bshd:
-    case Layout::packed_qkv: v.stride = {rows * heads * dim, dim, heads * dim, 1}; break;
-    case Layout::transposed: v.stride = {heads * dim * rows, dim * rows, 1, rows}; break;
-    case Layout::padded_rows: v.stride = rows_of(dim + 5, 3), v.origin = 1; break;
-    case Layout::page_rows: v.stride = rows_of((dim + 1023) / 1024 * 1024 * 2, 0); break;
-    case Layout::every_other: v.stride = rows_of(2 * dim, 0), v.stride[3] = 2; break;
+    case Layout::packed_qkv:
+      v.stride = {rows * heads * dim, dim, heads * dim, 1};
+      break;
+    case Layout::transposed:
+      v.stride = {heads * dim * rows, dim * rows, 1, rows};
+      break;
+    case Layout::padded_rows:
+      v.stride = rows_of(dim + 5, 3), v.origin = 1;
+      break;
+    case Layout::page_rows:
+      v.stride = rows_of((dim + 1023) / 1024 * 1024 * 2, 0);
+      break;
+    case Layout::every_other:
+      v.stride = rows_of(2 * dim, 0), v.stride[3] = 2;
+      break;
     case Layout::broadcast_heads:
       if (!output) v.stride = {rows * dim, 0, dim, 1};
       break;
@@ -213,7 +251,8 @@ inline ingot_tensor tensor_of(Buffer& buffer, const View& v) {
 
 /// "[b, h, s, d]"
 inline std::string position(Index b, Index h, Index s, Index d) {
-  return std::string("[") + std::to_string(b) + ", " + std::to_string(h) + ", " + std::to_string(s) + ", " + std::to_string(d) + "]";
+  return std::string("[") + std::to_string(b) + ", " + std::to_string(h) + ", " +
+         std::to_string(s) + ", " + std::to_string(d) + "]";
 }
 
 /// Random numbers that are the same with every compiler and standard library.
@@ -229,7 +268,9 @@ class Random {
     return z ^ (z >> 31);
   }
   double uniform() { return (static_cast<double>(bits() >> 11) + 0.5) * 0x1p-53; }
-  double normal() { return std::sqrt(-2 * std::log(uniform())) * std::cos(6.283185307179586 * uniform()); }
+  double normal() {
+    return std::sqrt(-2 * std::log(uniform())) * std::cos(6.283185307179586 * uniform());
+  }
 
  private:
   std::uint64_t state_ = 0xCBF29CE484222325ULL;

@@ -141,7 +141,10 @@ def ceilings(torch, numpy, threads, seconds):
 
 
 def peak_extra_bytes(call):
-    """How far resident memory rose above its level while call() ran; None without Linux's /proc."""
+    """How far resident memory rose above its level while call() ran; None without Linux's /proc.
+
+    The kernel counts pages in batches per processor, so this is good to some 256 KiB each.
+    """
     try:
         ctypes.CDLL(None).malloc_trim(0)
         Path("/proc/self/clear_refs").write_text("5")

@@ -1,5 +1,6 @@
-// Scalar conversions to and from the 16-bit floating-point types: IEEE binary16 (f16) and bfloat16 (bf16).
-// To 16 bits: round to nearest, ties to even, once; overflow gives infinity, NaN stays NaN (quiet, sign kept).
+// Scalar conversions to and from the 16-bit floating-point types: IEEE binary16 (f16) and bfloat16
+// (bf16). To 16 bits: round to nearest, ties to even, once; overflow gives infinity, NaN stays NaN
+// (quiet, sign kept).
 #pragma once
 
 #include <algorithm>
@@ -8,13 +9,14 @@
 
 namespace ingot {
 
-/// Bits of the nearest number with an exponent field of `exponent_bits` and a fraction of `fraction_bits`. Takes double,
-/// which holds every float, so that no value is rounded twice.
+/// Bits of the nearest number with an exponent field of `exponent_bits` and a fraction of
+/// `fraction_bits`. Takes double, which holds every float, so that no value is rounded twice.
 template <int exponent_bits, int fraction_bits>
 constexpr std::uint16_t encode_16_bits(double x) {
   static_assert(exponent_bits + fraction_bits == 15);
   constexpr std::int64_t bias = (1 << (exponent_bits - 1)) - 1;
-  constexpr std::int64_t exponent_min = 1 - bias;  // of normal numbers; subnormal ones share its spacing
+  constexpr std::int64_t exponent_min =
+      1 - bias;  // of normal numbers; subnormal ones share its spacing
   constexpr std::uint64_t infinity = ((1ULL << exponent_bits) - 1) << fraction_bits;
 
   const auto bits = std::bit_cast<std::uint64_t>(x);
@@ -25,7 +27,8 @@ constexpr std::uint16_t encode_16_bits(double x) {
   }
   const std::int64_t exponent = static_cast<std::int64_t>(magnitude >> 52) - 1023;
   if (exponent > bias) return static_cast<std::uint16_t>(sign | infinity);
-  const std::int64_t shift = 52 - fraction_bits + std::max<std::int64_t>(0, exponent_min - exponent);
+  const std::int64_t shift =
+      52 - fraction_bits + std::max<std::int64_t>(0, exponent_min - exponent);
   if (shift > 53) return sign;  // below half of the smallest subnormal number
 
   const std::uint64_t significand = (magnitude & 0x000F'FFFF'FFFF'FFFFULL) | (1ULL << 52);
@@ -39,7 +42,9 @@ constexpr std::uint16_t encode_16_bits(double x) {
 constexpr std::uint16_t to_f16(double x) { return encode_16_bits<5, 10>(x); }
 constexpr std::uint16_t to_bf16(double x) { return encode_16_bits<8, 7>(x); }
 
-constexpr float from_bf16(std::uint16_t bits) { return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16); }
+constexpr float from_bf16(std::uint16_t bits) {
+  return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16);
+}
 
 constexpr float from_f16(std::uint16_t bits) {
   const std::uint32_t sign = (bits & 0x8000U) << 16;

@@ -1,6 +1,6 @@
-// One unit of the backward pass: blocks of query rows, and for each of them the tiles of keys it sees. The three kinds
-// of unit (fused; dq alone; dk and dv alone) are this one loop with different ranges, so they sum in the same order and
-// give the same bits. Included once per instruction set.
+// One unit of the backward pass: blocks of query rows, and for each of them the tiles of keys it
+// sees. The three kinds of unit (fused; dq alone; dk and dv alone) are this one loop with different
+// ranges, so they sum in the same order and give the same bits. Included once per instruction set.
 #if defined(INGOT_CPU_BACKWARD_INL_H) == defined(HWY_TARGET_TOGGLE)
 #ifdef INGOT_CPU_BACKWARD_INL_H
 #undef INGOT_CPU_BACKWARD_INL_H
@@ -23,9 +23,14 @@ template <class Config>
 class BackwardWorker {
  public:
   BackwardWorker(const BackwardCall& call, const BackwardUnit& unit, float* scratch)
-      : problem_(call.problem), args_(call.args), l_(call.layout), unit_(unit), s_(call.layout, scratch),
-        score_(make_score_params(problem_.scale, problem_.softcap, problem_.seqlen_q, problem_.seqlen_k,
-                                 static_cast<int>(problem_.causal), problem_.window_left, problem_.window_right)),
+      : problem_(call.problem),
+        args_(call.args),
+        l_(call.layout),
+        unit_(unit),
+        s_(call.layout, scratch),
+        score_(make_score_params(problem_.scale, problem_.softcap, problem_.seqlen_q,
+                                 problem_.seqlen_k, static_cast<int>(problem_.causal),
+                                 problem_.window_left, problem_.window_right)),
         factors_(make_score_factors(score_)),
         dq_(unit.dq && args_.dq.data != nullptr),
         dk_(unit.dkv && args_.dk.data != nullptr),
@@ -36,7 +41,8 @@ class BackwardWorker {
     if (dk_) std::fill_n(s_.dk, (unit_.col_end - unit_.col_first) * l_.ld_q, 0.0F);
     if (dv_) std::fill_n(s_.dv, (unit_.col_end - unit_.col_first) * l_.ld_v, 0.0F);
     for (Index head = unit_.head_first; head < unit_.head_end; ++head) {
-      for (Index row = unit_.row_first; row < unit_.row_end; row += l_.block_m) visit_rows(head, row);
+      for (Index row = unit_.row_first; row < unit_.row_end; row += l_.block_m)
+        visit_rows(head, row);
     }
     const Index keys = unit_.col_end - unit_.col_first;
     if (dk_) {
@@ -62,7 +68,8 @@ class BackwardWorker {
     if (dq_) std::fill_n(s_.dq_t, problem_.head_dim * l_.ld_m, 0.0F);
     for (Index col = begin / l_.block_n * l_.block_n; col < end; col += l_.block_n) visit_tile(col);
     if (dq_) {
-      store_transposed(s_.dq_t, l_.ld_m, s_.ones, head_rows(args_.dq, problem_.dq, unit_.batch, head),
+      store_transposed(s_.dq_t, l_.ld_m, s_.ones,
+                       head_rows(args_.dq, problem_.dq, unit_.batch, head),
                        {row, rows_, problem_.head_dim});
     }
   }
@@ -75,14 +82,30 @@ class BackwardWorker {
     if (t.row_first >= t.row_end) return;
     t.lane_first = t.row_first / kLanes * kLanes;
     t.lane_end = whole_vectors(t.row_end);
-    t.edge = has_dead_row_ || !is_full(score_, row_ + t.row_first, row_ + t.row_end - 1, col, col + t.cols - 1);
+    // dQ takes whole vectors: their other lanes must see all keys, too, or be masked.
+    const Index lane_last = std::min(t.lane_end, rows_) - 1;
+    t.edge = has_dead_row_ ||
+             !is_full(score_, row_ + t.lane_first, row_ + lane_last, col, col + t.cols - 1);
     if (t.edge) find_visible(col, t);
     t.dq = dq_;
     t.dk = dk_ ? s_.dk + (col - unit_.col_first) * l_.ld_q : nullptr;
     t.dv = dv_ ? s_.dv + (col - unit_.col_first) * l_.ld_v : nullptr;
-    load(args_.k, problem_.k, unit_.head_kv, {col, t.cols, problem_.head_dim}, s_.k, l_.ld_q);
-    if (needs_ds()) load(args_.v, problem_.v, unit_.head_kv, {col, t.cols, problem_.head_dim_v}, s_.v, l_.ld_v);
+    t.k = key_rows(args_.k, problem_.k, {col, t.cols, problem_.head_dim}, s_.k, l_.ld_q);
+    if (needs_ds())
+      t.v = key_rows(args_.v, problem_.v, {col, t.cols, problem_.head_dim_v}, s_.v, l_.ld_v);
     backward_tile<Config>(l_, problem_, factors_, t, s_);
+  }
+
+  /// f32 rows close to each other are used where they are. Others are copied: far apart, the rows
+  /// of a tile would fall into the same few sets of the L1 cache.
+  KeyRows key_rows(const ConstTensor& from, Dtype dtype, const Part& part, float* tile, Index ld) {
+    constexpr Index far_apart = 512;
+    const ConstRows rows = head_rows(from, dtype, unit_.batch, unit_.head_kv);
+    if (is_plain_f32(rows) && rows.row_stride >= 0 && rows.row_stride < far_apart) {
+      return {static_cast<const float*>(rows.data) + part.row * rows.row_stride, rows.row_stride};
+    }
+    load(from, dtype, unit_.head_kv, part, tile, ld);
+    return {tile, ld};
   }
 
   /// What each row sees of the keys of the tile, counted from its first key.
@@ -104,11 +127,13 @@ class BackwardWorker {
     load(args_.dout, problem_.dout, head, out, s_.dout, l_.ld_v);
     load_lse(head);
     if (!needs_ds()) return;
-    load_transposed(head_rows(args_.dout, problem_.dout, unit_.batch, head), out, 1.0F, s_.dout_t, l_.ld_m);
+    load_transposed(head_rows(args_.dout, problem_.dout, unit_.batch, head), out, 1.0F, s_.dout_t,
+                    l_.ld_m);
     load_delta(head);
   }
 
-  void load(const ConstTensor& from, Dtype dtype, Index head, const Part& part, float* tile, Index ld) {
+  void load(const ConstTensor& from, Dtype dtype, Index head, const Part& part, float* tile,
+            Index ld) {
     load_rows(head_rows(from, dtype, unit_.batch, head), part, tile, ld, whole_vectors(part.dims));
   }
 

@@ -32,7 +32,8 @@ std::int64_t key_chunks(const BackwardCall& call) {
   return call.problem.seqlen_k == 0 ? 1 : ceil_div(call.problem.seqlen_k, call.layout.chunk);
 }
 
-/// A unit of the fused form, or of the pass that makes dk and dv: a chunk of the keys of one (batch, kv head).
+/// A unit of the fused form, or of the pass that makes dk and dv: a chunk of the keys of one
+/// (batch, kv head).
 BackwardUnit key_unit(const BackwardCall& call, std::int64_t index, bool dq) {
   const Problem& p = call.problem;
   const std::int64_t chunks = key_chunks(call);
@@ -51,8 +52,8 @@ BackwardUnit key_unit(const BackwardCall& call, std::int64_t index, bool dq) {
   return unit;
 }
 
-/// A unit of the pass that makes dq: one block of query rows. The last blocks come first: under a causal mask they see
-/// the most keys.
+/// A unit of the pass that makes dq: one block of query rows. The last blocks come first: under a
+/// causal mask they see the most keys.
 BackwardUnit row_unit(const BackwardCall& call, std::int64_t index) {
   const Problem& p = call.problem;
   const std::int64_t blocks = ceil_div(p.seqlen_q, call.layout.block_m);
@@ -71,24 +72,34 @@ BackwardUnit row_unit(const BackwardCall& call, std::int64_t index) {
 
 }  // namespace
 
-void run_backward(const Plan& plan, const BackwardArgs& args, ThreadPool& pool, std::span<std::byte> workspace) {
+void run_backward(const Plan& plan, const BackwardArgs& args, ThreadPool& pool,
+                  std::span<std::byte> workspace) {
   const Problem& p = plan.problem;
   const BackwardLayout layout = backward_layout(p, plan.backward);
   const BackwardCall call{p, args, layout};
   const bool fused = plan.backward.config.kernel == "backward_fused";
-  const auto workers = static_cast<int>(plan.backward.workspace_bytes / sizeof(float) / layout.total);
-  const auto scratch = [&](int worker) { return reinterpret_cast<float*>(workspace.data()) + worker * layout.total; };
+  const auto workers =
+      static_cast<int>(plan.backward.workspace_bytes / sizeof(float) / layout.total);
+  const auto scratch = [&](int worker) {
+    return reinterpret_cast<float*>(workspace.data()) + worker * layout.total;
+  };
 
   if (!fused && args.dq.data != nullptr) {
     const std::int64_t units = p.batch * p.num_heads * ceil_div(p.seqlen_q, layout.block_m);
-    pool.run(units, [&](std::int64_t unit, int worker) {
-      HWY_DYNAMIC_DISPATCH(backward_unit)(call, row_unit(call, unit), scratch(worker));
-    }, workers);
+    pool.run(
+        units,
+        [&](std::int64_t unit, int worker) {
+          HWY_DYNAMIC_DISPATCH(backward_unit)(call, row_unit(call, unit), scratch(worker));
+        },
+        workers);
   }
   if (fused || args.dk.data != nullptr || args.dv.data != nullptr) {
-    pool.run(p.batch * p.num_heads_kv * key_chunks(call), [&](std::int64_t unit, int worker) {
-      HWY_DYNAMIC_DISPATCH(backward_unit)(call, key_unit(call, unit, fused), scratch(worker));
-    }, workers);
+    pool.run(
+        p.batch * p.num_heads_kv * key_chunks(call),
+        [&](std::int64_t unit, int worker) {
+          HWY_DYNAMIC_DISPATCH(backward_unit)(call, key_unit(call, unit, fused), scratch(worker));
+        },
+        workers);
   }
 }
 

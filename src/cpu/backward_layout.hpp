@@ -1,4 +1,5 @@
-// What backward_plan.cpp decides and backward-inl.h runs: the scratch of one worker, and one piece of work.
+// What backward_plan.cpp decides and backward-inl.h runs: the scratch of one worker, and one piece
+// of work.
 #pragma once
 
 #include <algorithm>
@@ -9,33 +10,35 @@
 
 namespace ingot {
 
-/// Where a worker's tiles lie in its scratch. Sizes and offsets in floats, every offset a multiple of 64 bytes. Rows are
-/// padded to whole vectors of the widest target, so one layout serves all of them.
+/// Where a worker's tiles lie in its scratch. Sizes and offsets in floats, every offset a multiple
+/// of 64 bytes. Rows are padded to whole vectors of the widest target, so one layout serves all of
+/// them.
 struct BackwardLayout {
   std::int64_t block_m = 0, block_n = 0;
   std::int64_t ld_q = 0, ld_v = 0;  ///< a row of head_dim (q, k, dk) or head_dim_v (v, dout, dv)
   std::int64_t ld_m = 0;            ///< a row of block_m query rows
   std::int64_t chunk = 0;           ///< keys the accumulators dk and dv hold, a multiple of block_n
 
-  std::int64_t q = 0, q_t = 0, dq_t = 0, dout = 0, dout_t = 0;  ///< of the block of query rows; _t: [head_dim][block_m]
-  std::int64_t lse = 0, delta = 0;                              ///< [block_m]
-  std::int64_t seen_first = 0, seen_end = 0;                    ///< [block_m]: what the rows see of the tile
-  std::int64_t ones = 0;                                        ///< [block_m]
-  std::int64_t k = 0, v = 0;                                    ///< of the tile's keys
-  std::int64_t p = 0, ds = 0;                                   ///< the tile, [block_n][block_m]
-  std::int64_t dk = 0, dv = 0;                                  ///< [chunk][head_dim], f32
+  std::int64_t q = 0, q_t = 0, dq_t = 0, dout = 0,
+               dout_t = 0;          ///< of the block of query rows; _t: [head_dim][block_m]
+  std::int64_t lse = 0, delta = 0;  ///< [block_m]
+  std::int64_t seen_first = 0, seen_end = 0;  ///< [block_m]: what the rows see of the tile
+  std::int64_t ones = 0;                      ///< [block_m]
+  std::int64_t k = 0, v = 0;                  ///< of the tile's keys
+  std::int64_t p = 0, ds = 0;                 ///< the tile, [block_n][block_m]
+  std::int64_t dk = 0, dv = 0;                ///< [chunk][head_dim], f32
   std::int64_t total = 0;
 };
 
-/// Floats per row for `elements`: whole vectors of 16, an odd number of them, so that consecutive rows of a tile do not
-/// fall into the same few sets of the L1 cache.
+/// Floats per row for `elements`: whole vectors of 16, an odd number of them, so that consecutive
+/// rows of a tile do not fall into the same few sets of the L1 cache.
 constexpr std::int64_t padded_row(std::int64_t elements) {
   const std::int64_t vectors = std::max<std::int64_t>((elements + 15) / 16, 1);
   return 16 * (vectors | 1);
 }
 
-BackwardLayout make_backward_layout(std::int64_t head_dim, std::int64_t head_dim_v, std::int64_t block_m,
-                                    std::int64_t block_n, std::int64_t chunk);
+BackwardLayout make_backward_layout(std::int64_t head_dim, std::int64_t head_dim_v,
+                                    std::int64_t block_m, std::int64_t block_n, std::int64_t chunk);
 
 /// The layout a pass was planned with.
 BackwardLayout backward_layout(const Problem& problem, const PassPlan& pass);
@@ -47,8 +50,9 @@ struct BackwardCall {
   const BackwardLayout& layout;
 };
 
-/// One unit: the tiles of query heads x query rows x keys of one (batch, kv head), and which gradients it makes. Rows
-/// begin at a multiple of block_m and keys at a multiple of block_n. With dkv its keys fit one accumulator.
+/// One unit: the tiles of query heads x query rows x keys of one (batch, kv head), and which
+/// gradients it makes. Rows begin at a multiple of block_m and keys at a multiple of block_n. With
+/// dkv its keys fit one accumulator.
 struct BackwardUnit {
   std::int64_t batch = 0, head_kv = 0;
   std::int64_t head_first = 0, head_end = 0;

@@ -11,7 +11,7 @@ namespace ingot {
 namespace {
 
 constexpr std::int64_t widest_vector = 16;
-constexpr std::int64_t largest_block_m = 128;
+constexpr std::int64_t usual_block_m = 128, largest_block_m = 256;
 constexpr std::int64_t largest_block_n = 64;
 constexpr std::int64_t largest_chunk = 512;
 constexpr std::size_t memory_cap = std::size_t{256} << 20;
@@ -25,12 +25,16 @@ std::int64_t choose_block_n(const Problem& p) {
   return std::min(largest_block_n, round_up(std::max<std::int64_t>(p.seqlen_k, 1), widest_vector));
 }
 
-/// As many query rows as leave half of the L2 cache free: every tile reads and writes the accumulators of its keys,
-/// which come from further away, so the more rows a block has the less often that happens.
+/// As many query rows as leave half of the L2 cache free: every tile reads and writes the
+/// accumulators of its keys, which come from further away, so the more rows a block has the less
+/// often that happens. But eight blocks at least, where 128 rows each allow it: threads share them.
 std::int64_t choose_block_m(const Problem& p, std::int64_t block_n, std::size_t l2_bytes) {
   const std::int64_t rows = round_up(std::max<std::int64_t>(p.seqlen_q, 1), widest_vector);
-  std::int64_t block_m = std::min(largest_block_m, rows);
-  const auto bytes = [&] { return make_backward_layout(p.head_dim, p.head_dim_v, block_m, block_n, 0).total * 4; };
+  const std::int64_t eighth = round_up(ceil_div(rows, 8), widest_vector);
+  std::int64_t block_m = std::min(rows, std::clamp(eighth, usual_block_m, largest_block_m));
+  const auto bytes = [&] {
+    return make_backward_layout(p.head_dim, p.head_dim_v, block_m, block_n, 0).total * 4;
+  };
   while (block_m > widest_vector && bytes() > static_cast<std::int64_t>(l2_bytes / 2)) {
     block_m = round_up(block_m / 2, widest_vector);
   }
@@ -41,7 +45,8 @@ std::size_t bytes(std::int64_t workers, const BackwardLayout& layout) {
   return static_cast<std::size_t>(workers * layout.total) * sizeof(float);
 }
 
-/// Time of the fused form over that of two passes is rounds x threads / units against 7/5 (products per tile).
+/// Time of the fused form over that of two passes is rounds x threads / units against 7/5 (products
+/// per tile).
 bool fused_is_faster(std::int64_t units, std::int64_t threads) {
   return 5 * ceil_div(units, threads) * threads <= 7 * units;
 }
@@ -59,11 +64,13 @@ PassPlan two_pass(const Problem& p, const Config& config, std::int64_t threads) 
   PassPlan pass;
   pass.config = config;
   pass.config.kernel = "backward_two_pass";
-  // Long chunks pack a block of query rows less often; four chunks per thread keep the threads busy to the end.
+  // Long chunks pack a block of query rows less often; four chunks per thread keep the threads busy
+  // to the end.
   const std::int64_t cols = round_up(p.seqlen_k, config.block_n);
   const std::int64_t heads = p.batch * p.num_heads_kv;
   const std::int64_t share = round_up(ceil_div(cols * heads, 4 * threads), config.block_n);
-  const std::int64_t longest = std::clamp(share, config.block_n, std::max(largest_chunk, config.block_n));
+  const std::int64_t longest =
+      std::clamp(share, config.block_n, std::max(largest_chunk, config.block_n));
   pass.config.split_k = std::max<std::int64_t>(ceil_div(p.seqlen_k, longest), 1);
   const BackwardLayout layout = backward_layout(p, pass);
   const std::int64_t units_dq = p.batch * p.num_heads * ceil_div(p.seqlen_q, config.block_m);
@@ -76,14 +83,18 @@ PassPlan two_pass(const Problem& p, const Config& config, std::int64_t threads) 
 void explain_blocks(PassPlan& pass, const BackwardLayout& layout) {
   pass.why.push_back("blocks of " + text(layout.block_m) + " query rows x " + text(layout.block_n) +
                      " keys: the tiles of one block take at most half of the L2 cache");
-  if (pass.config.masked) pass.why.push_back("tiles outside the mask are skipped; those on its edge are tested per pair");
-  pass.why.push_back("k and v are copied to f32 tiles, sums are f32 and rounded once, when dq, dk and dv are stored");
+  if (pass.config.masked)
+    pass.why.push_back("tiles outside the mask are skipped; those on its edge are tested per pair");
+  pass.why.push_back(
+      "k and v are copied to f32 tiles, sums are f32 and rounded once, when dq, dk and dv are "
+      "stored");
 }
 
 }  // namespace
 
-BackwardLayout make_backward_layout(std::int64_t head_dim, std::int64_t head_dim_v, std::int64_t block_m,
-                                    std::int64_t block_n, std::int64_t chunk) {
+BackwardLayout make_backward_layout(std::int64_t head_dim, std::int64_t head_dim_v,
+                                    std::int64_t block_m, std::int64_t block_n,
+                                    std::int64_t chunk) {
   BackwardLayout l;
   l.block_m = block_m;
   l.block_n = block_n;
@@ -128,9 +139,9 @@ PassPlan plan_backward(const Problem& problem, const CpuCaps& caps) {
   config.head_dim_v = problem.head_dim_v;
   config.block_n = choose_block_n(problem);
   config.block_m = choose_block_m(problem, config.block_n, caps.l2_bytes);
-  config.masked = is_masked(make_score_params(problem.scale, problem.softcap, problem.seqlen_q, problem.seqlen_k,
-                                              static_cast<int>(problem.causal), problem.window_left,
-                                              problem.window_right));
+  config.masked = is_masked(make_score_params(problem.scale, problem.softcap, problem.seqlen_q,
+                                              problem.seqlen_k, static_cast<int>(problem.causal),
+                                              problem.window_left, problem.window_right));
   config.softcap = problem.softcap > 0;
   config.convert_kv = true;
 
@@ -138,16 +149,19 @@ PassPlan plan_backward(const Problem& problem, const CpuCaps& caps) {
   const std::int64_t heads = problem.batch * problem.num_heads_kv;
   PassPlan one = fused(problem, config, threads);
   const bool fits = one.workspace_bytes <= memory_cap;
-  PassPlan pass = fits && fused_is_faster(heads, threads) ? std::move(one) : two_pass(problem, config, threads);
+  PassPlan pass =
+      fits && fused_is_faster(heads, threads) ? std::move(one) : two_pass(problem, config, threads);
   if (pass.config.kernel == "backward_fused") {
-    pass.why.push_back("fused: each of " + text(heads) + " (batch, kv head) pairs is one unit for " + text(threads) +
+    pass.why.push_back("fused: each of " + text(heads) +
+                       " (batch, kv head) pairs is one unit for " + text(threads) +
                        " threads; dk and dv are summed in the workspace");
   } else if (!fits) {
-    pass.why.push_back("two passes: the f32 sums of dk and dv of the fused form exceed the cap of " +
-                       text(memory_cap >> 20) + " MiB");
+    pass.why.push_back(
+        "two passes: the f32 sums of dk and dv of the fused form exceed the cap of " +
+        text(memory_cap >> 20) + " MiB");
   } else {
-    pass.why.push_back("two passes: " + text(heads) + " (batch, kv head) pairs cannot keep " + text(threads) +
-                       " threads busy; 7 products per tile instead of 5");
+    pass.why.push_back("two passes: " + text(heads) + " (batch, kv head) pairs cannot keep " +
+                       text(threads) + " threads busy; 7 products per tile instead of 5");
   }
   explain_blocks(pass, backward_layout(problem, pass));
   return pass;

@@ -8,47 +8,11 @@
 #include <algorithm>
 
 #include "cpu/copy-inl.h"
+#include "cpu/half-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace ingot::HWY_NAMESPACE {
 namespace {
-
-struct F16 {
-  hwy::float16_t bits;
-};
-struct Bf16 {
-  std::uint16_t bits;
-};
-
-using U16 = hn::Rebind<std::uint16_t, Vec::Tag>;
-using U32 = hn::RebindToUnsigned<Vec::Tag>;
-
-HWY_INLINE Vec load_vec(const float* p) { return Vec::load(p); }
-HWY_INLINE Vec load_vec(const Bf16* p) {
-  const auto bits = hn::PromoteTo(U32(), hn::LoadU(U16(), &p->bits));
-  return Vec(hn::BitCast(Vec::Tag(), hn::ShiftLeft<16>(bits)));
-}
-HWY_INLINE Vec load_vec(const F16* p) {
-  const hn::Rebind<hwy::float16_t, Vec::Tag> half;
-  return Vec(hn::PromoteTo(Vec::Tag(), hn::LoadU(half, &p->bits)));
-}
-
-HWY_INLINE void store_vec(Vec x, float* p) { x.store(p); }
-HWY_INLINE void store_vec(Vec x, F16* p) {
-  const hn::Rebind<hwy::float16_t, Vec::Tag> half;
-  hn::StoreU(hn::DemoteTo(half, x.raw), half, &p->bits);
-}
-// Nearest even: add half a unit in the last place, less one where the kept part is even. A NaN becomes a quiet one.
-HWY_INLINE void store_vec(Vec x, Bf16* p) {
-  const U32 u32;
-  const auto bits = hn::BitCast(u32, x.raw);
-  const auto odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(u32, 1));
-  const auto rounded = hn::ShiftRight<16>(hn::Add(bits, hn::Add(odd, hn::Set(u32, 0x7FFF))));
-  const auto quiet = hn::Or(hn::ShiftRight<16>(bits), hn::Set(u32, 0x0040));
-  const auto is_nan = hn::RebindMask(u32, hn::IsNaN(x.raw));
-  const auto kept = hn::IfThenElse(is_nan, quiet, rounded);
-  hn::StoreU(hn::TruncateTo(U16(), kept), U16(), &p->bits);
-}
 
 template <class T>
 HWY_INLINE Vec load_some(const T* p, Index count) {
@@ -123,7 +87,8 @@ HWY_INLINE void transpose_square(const float* from, Index from_row, float* to, I
 }
 #endif
 
-HWY_INLINE void transpose(const float* from, Index from_row, float* to, Index to_row, Index rows, Index cols) {
+HWY_INLINE void transpose(const float* from, Index from_row, float* to, Index to_row, Index rows,
+                          Index cols) {
   const Index whole_rows = rows / kSquare * kSquare;
   const Index whole_cols = cols / kSquare * kSquare;
   for (Index c = 0; c < whole_cols; c += kSquare) {
@@ -132,7 +97,8 @@ HWY_INLINE void transpose(const float* from, Index from_row, float* to, Index to
     }
   }
   for (Index c = 0; c < cols; ++c) {
-    for (Index r = c < whole_cols ? whole_rows : 0; r < rows; ++r) to[c * to_row + r] = from[r * from_row + c];
+    for (Index r = c < whole_cols ? whole_rows : 0; r < rows; ++r)
+      to[c * to_row + r] = from[r * from_row + c];
   }
 }
 
@@ -140,11 +106,13 @@ HWY_INLINE void scale_line(float* line, Index count, float factor) {
   for (Index i = 0; i < count; ++i) line[i] *= factor;
 }
 
-// Transposition goes through a strip of this many dims of kLanes rows, which stays in the first cache level.
+// Transposition goes through a strip of this many dims of kLanes rows, which stays in the first
+// cache level.
 constexpr Index kStripDims = 64;
 
 template <class T>
-void load_rows_of(const ConstRows& from, const Part& part, float* tile, Index tile_row, Index padded_dims) {
+void load_rows_of(const ConstRows& from, const Part& part, float* tile, Index tile_row,
+                  Index padded_dims) {
   const T* row = static_cast<const T*>(from.data) + part.row * from.row_stride;
   for (Index r = 0; r < part.rows; ++r, row += from.row_stride, tile += tile_row) {
     load_row(row, from.dim_stride, part.dims, tile);
@@ -153,7 +121,8 @@ void load_rows_of(const ConstRows& from, const Part& part, float* tile, Index ti
 }
 
 template <class T>
-void load_lanes_of(const ConstRows& from, const Part& part, float scale, float* tile, Index tile_dim) {
+void load_lanes_of(const ConstRows& from, const Part& part, float scale, float* tile,
+                   Index tile_dim) {
   alignas(64) float strip[kLanes * kStripDims];
   const T* const first = static_cast<const T*>(from.data) + part.row * from.row_stride;
   for (Index r = 0; r < part.rows; r += kLanes) {
@@ -162,7 +131,8 @@ void load_lanes_of(const ConstRows& from, const Part& part, float scale, float* 
       const Index dims = std::min(kStripDims, part.dims - d);
       for (Index i = 0; i < rows; ++i) {
         float* const line = strip + i * kStripDims;
-        load_row(first + (r + i) * from.row_stride + d * from.dim_stride, from.dim_stride, dims, line);
+        load_row(first + (r + i) * from.row_stride + d * from.dim_stride, from.dim_stride, dims,
+                 line);
         if (scale != 1.0F) scale_line(line, dims, scale);
       }
       transpose(strip, kStripDims, tile + d * tile_dim + r, tile_dim, rows, dims);
@@ -179,7 +149,8 @@ void store_rows_of(const float* tile, Index tile_row, const Rows& to, const Part
 }
 
 template <class T>
-void store_transposed_of(const float* tile, Index tile_dim, const float* factor, const Rows& to, const Part& part) {
+void store_transposed_of(const float* tile, Index tile_dim, const float* factor, const Rows& to,
+                         const Part& part) {
   alignas(64) float strip[kLanes * kStripDims];
   T* const first = static_cast<T*>(to.data) + part.row * to.row_stride;
   for (Index r = 0; r < part.rows; r += kLanes) {
@@ -198,41 +169,57 @@ void store_transposed_of(const float* tile, Index tile_dim, const float* factor,
 
 }  // namespace
 
-void load_rows(const ConstRows& from, const Part& part, float* tile, Index tile_row, Index padded_dims) {
+void load_rows(const ConstRows& from, const Part& part, float* tile, Index tile_row,
+               Index padded_dims) {
   switch (from.dtype) {
-    case Dtype::f16: return load_rows_of<F16>(from, part, tile, tile_row, padded_dims);
-    case Dtype::bf16: return load_rows_of<Bf16>(from, part, tile, tile_row, padded_dims);
-    default: return load_rows_of<float>(from, part, tile, tile_row, padded_dims);
+    case Dtype::f16:
+      return load_rows_of<F16>(from, part, tile, tile_row, padded_dims);
+    case Dtype::bf16:
+      return load_rows_of<Bf16>(from, part, tile, tile_row, padded_dims);
+    default:
+      return load_rows_of<float>(from, part, tile, tile_row, padded_dims);
   }
 }
 
 void load_lanes(const ConstRows& from, const Part& part, float scale, float* tile, Index tile_dim) {
   switch (from.dtype) {
-    case Dtype::f16: return load_lanes_of<F16>(from, part, scale, tile, tile_dim);
-    case Dtype::bf16: return load_lanes_of<Bf16>(from, part, scale, tile, tile_dim);
-    default: return load_lanes_of<float>(from, part, scale, tile, tile_dim);
+    case Dtype::f16:
+      return load_lanes_of<F16>(from, part, scale, tile, tile_dim);
+    case Dtype::bf16:
+      return load_lanes_of<Bf16>(from, part, scale, tile, tile_dim);
+    default:
+      return load_lanes_of<float>(from, part, scale, tile, tile_dim);
   }
 }
 
-void load_transposed(const ConstRows& from, const Part& part, float scale, float* tile, Index tile_dim) {
+void load_transposed(const ConstRows& from, const Part& part, float scale, float* tile,
+                     Index tile_dim) {
   load_lanes(from, part, scale, tile, tile_dim);
   if (part.rows == tile_dim) return;
-  for (Index d = 0; d < part.dims; ++d) std::fill(tile + d * tile_dim + part.rows, tile + (d + 1) * tile_dim, 0.0F);
+  for (Index d = 0; d < part.dims; ++d)
+    std::fill(tile + d * tile_dim + part.rows, tile + (d + 1) * tile_dim, 0.0F);
 }
 
 void store_rows(const float* tile, Index tile_row, const Rows& to, const Part& part) {
   switch (to.dtype) {
-    case Dtype::f16: return store_rows_of<F16>(tile, tile_row, to, part);
-    case Dtype::bf16: return store_rows_of<Bf16>(tile, tile_row, to, part);
-    default: return store_rows_of<float>(tile, tile_row, to, part);
+    case Dtype::f16:
+      return store_rows_of<F16>(tile, tile_row, to, part);
+    case Dtype::bf16:
+      return store_rows_of<Bf16>(tile, tile_row, to, part);
+    default:
+      return store_rows_of<float>(tile, tile_row, to, part);
   }
 }
 
-void store_transposed(const float* tile, Index tile_dim, const float* factor, const Rows& to, const Part& part) {
+void store_transposed(const float* tile, Index tile_dim, const float* factor, const Rows& to,
+                      const Part& part) {
   switch (to.dtype) {
-    case Dtype::f16: return store_transposed_of<F16>(tile, tile_dim, factor, to, part);
-    case Dtype::bf16: return store_transposed_of<Bf16>(tile, tile_dim, factor, to, part);
-    default: return store_transposed_of<float>(tile, tile_dim, factor, to, part);
+    case Dtype::f16:
+      return store_transposed_of<F16>(tile, tile_dim, factor, to, part);
+    case Dtype::bf16:
+      return store_transposed_of<Bf16>(tile, tile_dim, factor, to, part);
+    default:
+      return store_transposed_of<float>(tile, tile_dim, factor, to, part);
   }
 }
 

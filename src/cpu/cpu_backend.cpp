@@ -26,7 +26,8 @@ int usable_threads() {
 class CpuBackend final : public Backend {
  public:
   explicit CpuBackend(const ContextOptions& options)
-      : caps_(detect_cpu(options.num_threads > 0 ? options.num_threads : usable_threads())), pool_(caps_.threads) {}
+      : caps_(detect_cpu(options.num_threads > 0 ? options.num_threads : usable_threads())),
+        pool_(caps_.threads) {}
 
   std::string name() const override { return "cpu"; }
 

@@ -1,4 +1,5 @@
-// How a problem runs on this processor: a pure function of the problem and the processor's fixed properties.
+// How a problem runs on this processor: a pure function of the problem and the processor's fixed
+// properties.
 #pragma once
 
 #include <cstddef>
@@ -17,7 +18,8 @@ struct CpuCaps {
   std::size_t l1_bytes = 32 << 10, l2_bytes = 1 << 20;  ///< caches of one core
 };
 
-/// Properties of the processor this runs on, with the best instruction set the library was built for.
+/// Properties of the processor this runs on, with the best instruction set the library was built
+/// for.
 CpuCaps detect_cpu(int threads);
 
 /// f32 lanes of the instruction set that kernels run with.

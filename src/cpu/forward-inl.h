@@ -1,4 +1,5 @@
-// The forward pass of one unit: S^T = K Q^T, online softmax along the keys with one query row a lane, O^T += V^T P^T.
+// The forward pass of one unit: S^T = K Q^T, online softmax along the keys with one query row a
+// lane, O^T += V^T P^T.
 #if defined(INGOT_CPU_FORWARD_INL_H) == defined(HWY_TARGET_TOGGLE)
 #ifdef INGOT_CPU_FORWARD_INL_H
 #undef INGOT_CPU_FORWARD_INL_H
@@ -18,27 +19,12 @@
 HWY_BEFORE_NAMESPACE();
 namespace ingot::HWY_NAMESPACE {
 
-struct PlainVariant {
-  static constexpr bool softcap = false;
-};
-struct SoftcapVariant {
-  static constexpr bool softcap = true;
-};
-
-inline constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
-
-/// f32 rows of keys or values of one tile, in place or copied.
-struct TileRows {
-  const float* data;
-  Index row_stride;
-};
-
 /// A panel: the query rows in the lanes of one or two vectors, with what they have summed so far.
 struct Panel {
   float *q_t, *o_t, *row_max, *row_sum;
-  Index lane_first, lanes;     // of the block, in use
-  Index row_first, row_last;   // lowest and highest query row in it
-  bool empty = true;           // no tile has been added yet
+  Index lane_first, lanes;    // of the block, in use
+  Index row_first, row_last;  // lowest and highest query row in it
+  bool empty = true;          // no tile has been added yet
 };
 
 template <class Variant>
@@ -50,20 +36,23 @@ class ForwardUnit {
  private:
   void load_panel(Index index);
   void visit_tile(Panel& panel, Index col_first, Index cols, const TileRows& k, const TileRows& v);
-  void scores(const Panel& panel, Index cols, const TileRows& k, bool full);
+  float scores(const Panel& panel, Index cols, const TileRows& k, bool full);
   void transform(const Panel& panel, Index cols, bool full);
   bool raise(Panel& panel);
-  void weigh(Panel& panel, Index cols);
+  void weigh(Panel& panel, Index cols, float scale);
   void add_values(Panel& panel, Index cols, const TileRows& v, bool rescale);
   void add_visible_values(Panel& panel, Index cols, const TileRows& v);
   void set_bounds(const Panel& panel, Index col_first, Index cols);
   void finish_panel(Panel& panel);
   void store_panel(const Panel& panel, const float* factor);
   void store_partial(const Panel& panel, const float* ones);
-  TileRows tile_rows(const ConstRows& rows, Index col_first, Index cols, Index dims, float* copy, Index ld) const;
+  TileRows tile_rows(const ConstRows& rows, Index col_first, Index cols, Index dims, float* copy,
+                     Index ld) const;
   bool finite(const TileRows& v, Index cols) const;
 
-  Index used_lanes(const Panel& panel) const { return (panel.lanes + kLanes - 1) / kLanes * kLanes; }
+  Index used_lanes(const Panel& panel) const {
+    return (panel.lanes + kLanes - 1) / kLanes * kLanes;
+  }
   Index row_of(Index lane) const { return block_.row + lane % block_.rows; }
   Index head_of(Index lane) const { return block_.head + lane / block_.rows; }
 
@@ -106,25 +95,29 @@ void ForwardUnit<Variant>::run() {
 
   const Index chunk = unit_ % call_.grid.split_k * call_.grid.keys_per_chunk;
   const Index begin = std::max(col_begin(params_, block_.row), chunk);
-  const Index end = std::min(col_end(params_, block_.row + block_.rows - 1), chunk + call_.grid.keys_per_chunk);
+  const Index end =
+      std::min(col_end(params_, block_.row + block_.rows - 1), chunk + call_.grid.keys_per_chunk);
   const Index head_kv = block_.head / (call_.problem.num_heads / call_.problem.num_heads_kv);
   const ConstRows k = head_rows(call_.args.k, call_.problem.k, block_.batch, head_kv);
   const ConstRows v = head_rows(call_.args.v, call_.problem.v, block_.batch, head_kv);
   for (Index col = begin; col < end; col += c.block_n) {
     const Index cols = std::min(c.block_n, end - col);
-    const TileRows k_tile = tile_rows(k, col, cols, c.head_dim, scratch_ + call_.layout.k, call_.layout.ld_k);
-    const TileRows v_tile = tile_rows(v, col, cols, c.head_dim_v, scratch_ + call_.layout.v, call_.layout.ld_v);
+    const TileRows k_tile =
+        tile_rows(k, col, cols, c.head_dim, scratch_ + call_.layout.k, call_.layout.ld_k);
+    const TileRows v_tile =
+        tile_rows(v, col, cols, c.head_dim_v, scratch_ + call_.layout.v, call_.layout.ld_v);
     for (Index i = 0; i < panels; ++i) visit_tile(panels_[i], col, cols, k_tile, v_tile);
   }
   for (Index i = 0; i < panels; ++i) finish_panel(panels_[i]);
 }
 
-// Rows a multiple of this many bytes apart share the same few lines of the L1 cache: a tile of them is copied first.
-inline constexpr Index kBadStrideBytes = 2048;
+// Rows a multiple of this many bytes apart share the same few lines of the L1 cache: a tile of them
+// is copied first.
+inline constexpr Index kBadStrideBytes = 4096;
 
 template <class Variant>
-TileRows ForwardUnit<Variant>::tile_rows(const ConstRows& rows, Index col_first, Index cols, Index dims, float* copy,
-                                         Index ld) const {
+TileRows ForwardUnit<Variant>::tile_rows(const ConstRows& rows, Index col_first, Index cols,
+                                         Index dims, float* copy, Index ld) const {
   const Index stride_bytes = rows.row_stride * static_cast<Index>(sizeof(float));
   if (is_plain_f32(rows) && stride_bytes % kBadStrideBytes != 0) {
     return {static_cast<const float*>(rows.data) + col_first * rows.row_stride, rows.row_stride};
@@ -164,12 +157,14 @@ template <class Variant>
 void ForwardUnit<Variant>::visit_tile(Panel& panel, Index col_first, Index cols, const TileRows& k,
                                       const TileRows& v) {
   const Index col_last = col_first + cols - 1;
-  if (col_end(params_, panel.row_last) <= col_first || col_begin(params_, panel.row_first) > col_last) return;
+  if (col_end(params_, panel.row_last) <= col_first ||
+      col_begin(params_, panel.row_first) > col_last)
+    return;
   const bool full = is_full(params_, panel.row_first, panel.row_last, col_first, col_last);
   if (!full) set_bounds(panel, col_first, cols);
-  scores(panel, cols, k, full);
+  const float scale = scores(panel, cols, k, full);
   const bool rescale = raise(panel);
-  weigh(panel, cols);
+  weigh(panel, cols, scale);
   if (full || finite(v, cols)) {
     add_values(panel, cols, v, rescale);
   } else {
@@ -183,14 +178,16 @@ template <class Variant>
 void ForwardUnit<Variant>::set_bounds(const Panel& panel, Index col_first, Index cols) {
   for (Index lane = 0; lane < width_; ++lane) {
     const Index row = row_of(std::min(panel.lane_first + lane, block_.lanes() - 1));
-    seen_first_[lane] = static_cast<float>(clamp_index(col_begin(params_, row) - col_first, 0, cols));
+    seen_first_[lane] =
+        static_cast<float>(clamp_index(col_begin(params_, row) - col_first, 0, cols));
     seen_end_[lane] = static_cast<float>(clamp_index(col_end(params_, row) - col_first, 0, cols));
   }
 }
 
-// S^T in the base-2 domain, and its maxima.
+// S^T and, in the base-2 domain, its maxima. Returns what brings S^T into that domain: without mask
+// or softcap this is one factor for all, and weigh() has it for nothing.
 template <class Variant>
-void ForwardUnit<Variant>::scores(const Panel& panel, Index cols, const TileRows& k, bool full) {
+float ForwardUnit<Variant>::scores(const Panel& panel, Index cols, const TileRows& k, bool full) {
   const Product product = {.rows = cols,
                            .cols = used_lanes(panel),
                            .depth = call_.config.head_dim,
@@ -202,12 +199,14 @@ void ForwardUnit<Variant>::scores(const Panel& panel, Index cols, const TileRows
                            .c = s_t_,
                            .c_row = width_};
   std::fill_n(tile_max_, width_, kMinusInfinity);
-  if (full && !Variant::softcap) {
-    multiply_scores(product, factors_.scale_log2, tile_max_);
-    return;
+  if (full && !Variant::softcap && factors_.scale_log2 > 0.0F) {
+    multiply_with_max(product, tile_max_);
+    for (Index lane = 0; lane < width_; ++lane) tile_max_[lane] *= factors_.scale_log2;
+    return factors_.scale_log2;
   }
   multiply(product);
   transform(panel, cols, full);
+  return 1.0F;
 }
 
 template <class Variant>
@@ -244,15 +243,15 @@ bool ForwardUnit<Variant>::raise(Panel& panel) {
   return changed;
 }
 
-// P^T = exp2(S^T - maximum), and its sums.
+// P^T = exp2(scale * S^T - maximum), and its sums.
 template <class Variant>
-void ForwardUnit<Variant>::weigh(Panel& panel, Index cols) {
+void ForwardUnit<Variant>::weigh(Panel& panel, Index cols, float scale) {
   for (Index lane = 0; lane < used_lanes(panel); lane += kLanes) {
-    const Vec offset = Vec::load(offset_ + lane);
+    const Vec minus_offset = Vec(0.0F) - Vec::load(offset_ + lane);
     Vec sum = Vec::load(panel.row_sum + lane);
     for (Index j = 0; j < cols; ++j) {
       float* const at = s_t_ + j * width_ + lane;
-      const Vec p = exp2_(Vec::load(at) - offset);
+      const Vec p = exp2_(fma_(Vec::load(at), Vec(scale), minus_offset));
       p.store(at);
       sum = sum + p;
     }
@@ -272,11 +271,14 @@ void ForwardUnit<Variant>::add_values(Panel& panel, Index cols, const TileRows& 
             .b_depth = width_,
             .c = panel.o_t,
             .c_row = width_,
-            .start = panel.empty ? Start::zero : rescale ? Start::scaled : Start::add,
+            .start = panel.empty ? Start::zero
+                     : rescale   ? Start::scaled
+                                 : Start::add,
             .col_factor = correction_});
 }
 
-// The values hold an Inf or NaN and some rows do not see all of them: 0 times those must not reach a row.
+// The values hold an Inf or NaN and some rows do not see all of them: 0 times those must not reach
+// a row.
 template <class Variant>
 void ForwardUnit<Variant>::add_visible_values(Panel& panel, Index cols, const TileRows& v) {
   for (Index d = 0; d < call_.config.head_dim_v; ++d) {
@@ -286,7 +288,8 @@ void ForwardUnit<Variant>::add_visible_values(Panel& panel, Index cols, const Ti
       const Vec first = Vec::load(seen_first_ + lane);
       const Vec end = Vec::load(seen_end_ + lane);
       for (Index j = 0; j < cols; ++j) {
-        const Vec more = fma_(Vec(v.data[j * v.row_stride + d]), Vec::load(s_t_ + j * width_ + lane), sum);
+        const Vec more =
+            fma_(Vec(v.data[j * v.row_stride + d]), Vec::load(s_t_ + j * width_ + lane), sum);
         sum = where_inside(Vec(static_cast<float>(j)), first, end, more, sum);
       }
       sum.store(at);
@@ -321,27 +324,22 @@ void ForwardUnit<Variant>::finish_panel(Panel& panel) {
     return;
   }
   for (Index lane = 0; lane < panel.lanes; ++lane) {
-    const float sum = panel.row_sum[lane];
-    factor[lane] = sum == 0.0F ? 0.0F : 1.0F / sum;
+    factor[lane] = weight_factor(panel.row_sum[lane]);
   }
   store_panel(panel, factor);
 }
 
 template <class Variant>
 void ForwardUnit<Variant>::store_panel(const Panel& panel, const float* factor) {
-  const Tensor& lse = call_.args.lse;
   for (Index lane = 0; lane < panel.lanes;) {
     const Index head = head_of(panel.lane_first + lane);
     const Index row = row_of(panel.lane_first + lane);
     const Index count = std::min(panel.lanes - lane, block_.row + block_.rows - row);
     const Rows o = head_rows(call_.args.o, call_.problem.o, block_.batch, head);
-    store_transposed(panel.o_t + lane, width_, factor + lane, o, {row, count, call_.config.head_dim_v});
-    if (lse.data != nullptr) {
-      const Rows to = head_rows(lse, Dtype::f32, block_.batch, head);
-      for (Index r = 0; r < count; ++r) {
-        static_cast<float*>(to.data)[(row + r) * to.row_stride] =
-            natural_lse(panel.row_max[lane + r], panel.row_sum[lane + r]);
-      }
+    store_transposed(panel.o_t + lane, width_, factor + lane, o,
+                     {row, count, call_.config.head_dim_v});
+    for (Index i = lane; i < lane + count; ++i) {
+      store_lse(call_, block_.batch, head, row + i - lane, panel.row_max[i], panel.row_sum[i]);
     }
     lane += count;
   }

@@ -10,6 +10,7 @@
 #include <limits>
 
 #include "cpu/cpu_plan.hpp"
+#include "cpu/decode-inl.h"
 #include "cpu/forward-inl.h"
 #include "cpu/forward.hpp"
 
@@ -17,7 +18,13 @@ HWY_BEFORE_NAMESPACE();
 namespace ingot::HWY_NAMESPACE {
 
 void forward_unit(const ForwardCall& call, std::int64_t unit, float* scratch) {
-  if (call.config.softcap) {
+  if (is_decode(call.config)) {
+    if (call.config.softcap) {
+      DecodeUnit<SoftcapVariant>(call, unit, scratch).run();
+    } else {
+      DecodeUnit<PlainVariant>(call, unit, scratch).run();
+    }
+  } else if (call.config.softcap) {
     ForwardUnit<SoftcapVariant>(call, unit, scratch).run();
   } else {
     ForwardUnit<PlainVariant>(call, unit, scratch).run();
@@ -25,7 +32,9 @@ void forward_unit(const ForwardCall& call, std::int64_t unit, float* scratch) {
 }
 
 /// Adds up the partial results of one block, in the order of its keys.
-void merge_block(const ForwardCall& call, std::int64_t index, float* scratch) { merge_partials(call, index, scratch); }
+void merge_block(const ForwardCall& call, std::int64_t index, float* scratch) {
+  merge_partials(call, index, scratch);
+}
 
 }  // namespace ingot::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
@@ -44,27 +53,40 @@ constexpr std::int64_t work_of_one_thread = 1 << 20;
 
 int useful_threads(const Problem& p) {
   const double work = static_cast<double>(p.batch * p.num_heads) * static_cast<double>(p.seqlen_q) *
-                      static_cast<double>(p.seqlen_k) * static_cast<double>(p.head_dim + p.head_dim_v);
+                      static_cast<double>(p.seqlen_k) *
+                      static_cast<double>(p.head_dim + p.head_dim_v);
   return work < static_cast<double>(work_of_one_thread) ? 1 : 1 << 20;
 }
 
 }  // namespace
 
-void run_forward(const Plan& plan, const ForwardArgs& args, ThreadPool& pool, std::span<std::byte> workspace) {
+void run_forward(const Plan& plan, const ForwardArgs& args, ThreadPool& pool,
+                 std::span<std::byte> workspace) {
   const Problem& p = plan.problem;
   const Config& config = plan.forward.config;
-  ForwardCall call{p, config, args, make_forward_grid(p, config.block_m, config.split_k),
-                   make_forward_layout(config, simd_lanes()), nullptr};
+  ForwardCall call{p,
+                   config,
+                   args,
+                   make_forward_grid(p, config.block_m, config.split_k),
+                   make_forward_layout(config, simd_lanes()),
+                   make_decode_layout(config, simd_lanes()),
+                   nullptr};
+  const std::int64_t scratch_floats =
+      is_decode(config) ? call.decode_layout.total : call.layout.total;
   float* const floats = reinterpret_cast<float*>(workspace.data());
   const int threads = std::min(pool.threads(), useful_threads(p));
   const std::int64_t partials = config.split_k > 1 ? partials_floats(call.grid, config) : 0;
   if (partials > 0) call.partials = floats;
-  const auto scratch = [&](int worker) { return floats + partials + worker * call.layout.total; };
+  const auto scratch = [&](int worker) { return floats + partials + worker * scratch_floats; };
   const auto unit = HWY_DYNAMIC_DISPATCH(forward_unit);
-  pool.run(call.grid.units(), [&](std::int64_t index, int worker) { unit(call, index, scratch(worker)); }, threads);
+  pool.run(
+      call.grid.units(),
+      [&](std::int64_t index, int worker) { unit(call, index, scratch(worker)); }, threads);
   if (partials == 0) return;
   const auto merge = HWY_DYNAMIC_DISPATCH(merge_block);
-  pool.run(call.grid.blocks, [&](std::int64_t index, int worker) { merge(call, index, scratch(worker)); }, threads);
+  pool.run(
+      call.grid.blocks,
+      [&](std::int64_t index, int worker) { merge(call, index, scratch(worker)); }, threads);
 }
 
 }  // namespace ingot

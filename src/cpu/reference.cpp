@@ -5,10 +5,12 @@
 //
 // and with dout, the gradient of some loss with respect to o:
 //
-//   dv = p * dout      dp = <dout, v>      ds = p * (dp - sum p * dp) * dscore/d<q, k>      dq = ds * k      dk = ds * q
+//   dv = p * dout      dp = <dout, v>      ds = p * (dp - sum p * dp) * dscore/d<q, k>      dq = ds
+//   * k      dk = ds * q
 //
-// A row without weight (it sees no key, or every score it sees is -inf) has o = 0, lse = -inf and no gradient. Pairs that
-// are not visible are left out of the sums, so an Inf or NaN there reaches nothing.
+// A row without weight (it sees no key, or every score it sees is -inf) has o = 0, lse = -inf and
+// no gradient. Pairs that are not visible are left out of the sums, so an Inf or NaN there reaches
+// nothing.
 #include "cpu/reference.hpp"
 
 #include <cmath>
@@ -26,31 +28,42 @@ constexpr double infinity = std::numeric_limits<double>::infinity();
 template <class T>
 T read(const void* data, std::int64_t index) {
   T value;
-  std::memcpy(&value, static_cast<const std::byte*>(data) + index * static_cast<std::int64_t>(sizeof(T)), sizeof(T));
+  std::memcpy(&value,
+              static_cast<const std::byte*>(data) + index * static_cast<std::int64_t>(sizeof(T)),
+              sizeof(T));
   return value;
 }
 
 template <class T>
 void write(void* data, std::int64_t index, T value) {
-  std::memcpy(static_cast<std::byte*>(data) + index * static_cast<std::int64_t>(sizeof(T)), &value, sizeof(T));
+  std::memcpy(static_cast<std::byte*>(data) + index * static_cast<std::int64_t>(sizeof(T)), &value,
+              sizeof(T));
 }
 
 double load(const void* data, Dtype dtype, std::int64_t index) {
   switch (dtype) {
-    case Dtype::f32: return read<float>(data, index);
-    case Dtype::f16: return from_f16(read<std::uint16_t>(data, index));
-    case Dtype::bf16: return from_bf16(read<std::uint16_t>(data, index));
-    case Dtype::f64: return read<double>(data, index);
+    case Dtype::f32:
+      return read<float>(data, index);
+    case Dtype::f16:
+      return from_f16(read<std::uint16_t>(data, index));
+    case Dtype::bf16:
+      return from_bf16(read<std::uint16_t>(data, index));
+    case Dtype::f64:
+      return read<double>(data, index);
   }
   return 0;
 }
 
 void store(void* data, Dtype dtype, std::int64_t index, double value) {
   switch (dtype) {
-    case Dtype::f32: return write(data, index, static_cast<float>(value));
-    case Dtype::f16: return write(data, index, to_f16(value));
-    case Dtype::bf16: return write(data, index, to_bf16(value));
-    case Dtype::f64: return write(data, index, value);
+    case Dtype::f32:
+      return write(data, index, static_cast<float>(value));
+    case Dtype::f16:
+      return write(data, index, to_f16(value));
+    case Dtype::bf16:
+      return write(data, index, to_bf16(value));
+    case Dtype::f64:
+      return write(data, index, value);
   }
 }
 
@@ -65,23 +78,27 @@ struct Matrix {
   const double* operator[](std::int64_t row) const { return data.data() + row * cols; }
 };
 
-std::int64_t offset(const Strides& stride, std::int64_t b, std::int64_t h, std::int64_t s, std::int64_t d) {
+std::int64_t offset(const Strides& stride, std::int64_t b, std::int64_t h, std::int64_t s,
+                    std::int64_t d) {
   return b * stride[0] + h * stride[1] + s * stride[2] + d * stride[3];
 }
 
-Matrix load_head(const ConstTensor& tensor, Dtype dtype, std::int64_t b, std::int64_t h, std::int64_t rows,
-                 std::int64_t cols) {
+Matrix load_head(const ConstTensor& tensor, Dtype dtype, std::int64_t b, std::int64_t h,
+                 std::int64_t rows, std::int64_t cols) {
   Matrix m(rows, cols);
   for (std::int64_t s = 0; s < rows; ++s) {
-    for (std::int64_t d = 0; d < cols; ++d) m[s][d] = load(tensor.data, dtype, offset(tensor.stride, b, h, s, d));
+    for (std::int64_t d = 0; d < cols; ++d)
+      m[s][d] = load(tensor.data, dtype, offset(tensor.stride, b, h, s, d));
   }
   return m;
 }
 
-void store_head(const Tensor& tensor, Dtype dtype, std::int64_t b, std::int64_t h, const Matrix& m) {
+void store_head(const Tensor& tensor, Dtype dtype, std::int64_t b, std::int64_t h,
+                const Matrix& m) {
   if (tensor.data == nullptr) return;
   for (std::int64_t s = 0; s < m.rows; ++s) {
-    for (std::int64_t d = 0; d < m.cols; ++d) store(tensor.data, dtype, offset(tensor.stride, b, h, s, d), m[s][d]);
+    for (std::int64_t d = 0; d < m.cols; ++d)
+      store(tensor.data, dtype, offset(tensor.stride, b, h, s, d), m[s][d]);
   }
 }
 
@@ -120,7 +137,8 @@ double score_derivative(const Problem& problem, double qk) {
   return scale * (1 - t * t);
 }
 
-/// One row of the score matrix after softmax. qk and p hold a number per col; only those of visible cols mean something.
+/// One row of the score matrix after softmax. qk and p hold a number per col; only those of visible
+/// cols mean something.
 struct SoftmaxRow {
   std::vector<std::int64_t> cols;  // the visible ones
   std::vector<double> qk, p;
@@ -129,7 +147,8 @@ struct SoftmaxRow {
   bool has_weight() const { return lse != -infinity; }
 };
 
-void softmax(const Problem& problem, const double* q, const Matrix& k, std::int64_t row, SoftmaxRow& out) {
+void softmax(const Problem& problem, const double* q, const Matrix& k, std::int64_t row,
+             SoftmaxRow& out) {
   out.cols.clear();
   out.qk.resize(static_cast<std::size_t>(k.rows));
   out.p.resize(static_cast<std::size_t>(k.rows));
@@ -153,8 +172,9 @@ void softmax(const Problem& problem, const double* q, const Matrix& k, std::int6
 }
 
 /// Adds what one row contributes to the gradients.
-void backward_row(const Problem& problem, const SoftmaxRow& s, const double* q, const Matrix& k, const Matrix& v,
-                  const double* dout, double* dq, Matrix& dk, Matrix& dv, std::vector<double>& dp) {
+void backward_row(const Problem& problem, const SoftmaxRow& s, const double* q, const Matrix& k,
+                  const Matrix& v, const double* dout, double* dq, Matrix& dk, Matrix& dv,
+                  std::vector<double>& dp) {
   dp.resize(s.p.size());
   double delta = 0;
   for (const std::int64_t col : s.cols) {
@@ -172,7 +192,9 @@ void backward_row(const Problem& problem, const SoftmaxRow& s, const double* q, 
 class ReferenceBackend final : public Backend {
  public:
   std::string name() const override { return "reference"; }
-  std::string description() const override { return "fp64 on one thread, the definition of the answer; slow"; }
+  std::string description() const override {
+    return "fp64 on one thread, the definition of the answer; slow";
+  }
 
   Plan plan(const Problem& problem) const override {
     PassPlan pass;
@@ -183,7 +205,8 @@ class ReferenceBackend final : public Backend {
     pass.config.block_m = 1;
     pass.config.block_n = 1;
     pass.config.softcap = problem.softcap > 0;
-    pass.config.masked = problem.causal != Causal::none || problem.window_left >= 0 || problem.window_right >= 0;
+    pass.config.masked =
+        problem.causal != Causal::none || problem.window_left >= 0 || problem.window_right >= 0;
     pass.units = problem.batch * problem.num_heads;
     pass.why = {"three loops in fp64 over one head after the other, to compare other devices with",
                 "allocates the operands of one head in fp64, O(seqlen) memory, on every call"};
@@ -206,8 +229,8 @@ class ReferenceBackend final : public Backend {
   }
 
  private:
-  static void forward_head(const Problem& p, const ForwardArgs& args, std::int64_t b, std::int64_t h,
-                           std::int64_t h_kv) {
+  static void forward_head(const Problem& p, const ForwardArgs& args, std::int64_t b,
+                           std::int64_t h, std::int64_t h_kv) {
     const Matrix q = load_head(args.q, p.q, b, h, p.seqlen_q, p.head_dim);
     const Matrix k = load_head(args.k, p.k, b, h_kv, p.seqlen_k, p.head_dim);
     const Matrix v = load_head(args.v, p.v, b, h_kv, p.seqlen_k, p.head_dim_v);
@@ -218,13 +241,15 @@ class ReferenceBackend final : public Backend {
       if (s.has_weight()) {
         for (const std::int64_t col : s.cols) add_scaled(o[row], s.p[col], v[col], p.head_dim_v);
       }
-      if (args.lse.data != nullptr) store(args.lse.data, Dtype::f32, offset(args.lse.stride, b, h, row, 0), s.lse);
+      if (args.lse.data != nullptr)
+        store(args.lse.data, Dtype::f32, offset(args.lse.stride, b, h, row, 0), s.lse);
     }
     store_head(args.o, p.o, b, h, o);
   }
 
   /// All query heads that share one key/value head: their contributions to dk and dv add up.
-  static void backward_head_kv(const Problem& p, const BackwardArgs& args, std::int64_t b, std::int64_t h_kv) {
+  static void backward_head_kv(const Problem& p, const BackwardArgs& args, std::int64_t b,
+                               std::int64_t h_kv) {
     const std::int64_t group = p.num_heads / p.num_heads_kv;
     const Matrix k = load_head(args.k, p.k, b, h_kv, p.seqlen_k, p.head_dim);
     const Matrix v = load_head(args.v, p.v, b, h_kv, p.seqlen_k, p.head_dim_v);
@@ -249,8 +274,6 @@ class ReferenceBackend final : public Backend {
 
 }  // namespace
 
-std::unique_ptr<Backend> make_reference_backend() {
-  return std::make_unique<ReferenceBackend>();
-}
+std::unique_ptr<Backend> make_reference_backend() { return std::make_unique<ReferenceBackend>(); }
 
 }  // namespace ingot

@@ -1,5 +1,6 @@
-// Vec: one f32 vector of the current instruction set with the operators that algorithm/ needs, and algorithm/ itself
-// in the namespace of that instruction set. Included once per instruction set (hwy/foreach_target.h).
+// Vec: one f32 vector of the current instruction set with the operators that algorithm/ needs, and
+// algorithm/ itself in the namespace of that instruction set. Included once per instruction set
+// (hwy/foreach_target.h).
 #if defined(INGOT_CPU_SIMD_INL_H) == defined(HWY_TARGET_TOGGLE)
 #ifdef INGOT_CPU_SIMD_INL_H
 #undef INGOT_CPU_SIMD_INL_H
@@ -75,17 +76,52 @@ HWY_INLINE Vec where_inside(Vec x, Vec first, Vec end, Vec a, Vec b) {
   return Vec(hn::IfThenElse(inside, a.raw, b.raw));
 }
 
-// 2^f on [0, 1], exact at 0; relative error 8.2e-8 before rounding.
+/// first, first + 1, ... in the lanes.
+HWY_INLINE Vec counted_from(float first) { return Vec(hn::Iota(Vec::Tag(), first)); }
+
+HWY_INLINE float largest_lane(Vec x) { return hn::GetLane(hn::MaxOfLanes(Vec::Tag(), x.raw)); }
+HWY_INLINE float sum_of_lanes(Vec x) { return hn::GetLane(hn::SumOfLanes(Vec::Tag(), x.raw)); }
+
+/// to[0..3] = the sums over all lanes of a, b, c, d.
+HWY_INLINE void store_sums(Vec a, Vec b, Vec c, Vec d, float* to) {
+#if HWY_TARGET == HWY_SCALAR
+  to[0] = hn::GetLane(a.raw);
+  to[1] = hn::GetLane(b.raw);
+  to[2] = hn::GetLane(c.raw);
+  to[3] = hn::GetLane(d.raw);
+#else
+  const Vec::Tag tag;
+  const hn::FixedTag<float, 4> four;
+  // In every 4 lanes: ab = a0+a2 b0+b2 a1+a3 b1+b3, cd likewise, and from these one vector with the
+  // sums of a, b, c, d.
+  const auto ab =
+      hn::Add(hn::InterleaveLower(tag, a.raw, b.raw), hn::InterleaveUpper(tag, a.raw, b.raw));
+  const auto cd =
+      hn::Add(hn::InterleaveLower(tag, c.raw, d.raw), hn::InterleaveUpper(tag, c.raw, d.raw));
+  const hn::Repartition<double, Vec::Tag> pairs;
+  const auto low = hn::InterleaveLower(pairs, hn::BitCast(pairs, ab), hn::BitCast(pairs, cd));
+  const auto high = hn::InterleaveUpper(pairs, hn::BitCast(pairs, ab), hn::BitCast(pairs, cd));
+  const auto quarters = hn::Add(hn::BitCast(tag, low), hn::BitCast(tag, high));
+  alignas(64) float parts[kLanes];
+  hn::Store(quarters, tag, parts);
+  auto sum = hn::Load(four, parts);
+  for (std::int64_t i = 4; i < kLanes; i += 4) sum = hn::Add(sum, hn::Load(four, parts + i));
+  hn::StoreU(sum, four, to);
+#endif
+}
+
+// 2^f on [0, 1], exact at 0; off by 1.2e-7 at most before rounding.
 HWY_INLINE Vec exp2_fraction(Vec f) {
-  Vec p(1.8671300794386213e-3F);
-  p = fma_(p, f, Vec(9.01703029586238e-3F));
-  p = fma_(p, f, Vec(5.579991312989283e-2F));
-  p = fma_(p, f, Vec(2.4016445014453094e-1F));
-  p = fma_(p, f, Vec(6.93151311806021e-1F));
+  Vec p(1.8852974265974787e-3F);
+  p = fma_(p, f, Vec(8.973378626052785e-3F));
+  p = fma_(p, f, Vec(5.5835926896550744e-2F));
+  p = fma_(p, f, Vec(2.4015280758058657e-1F));
+  p = fma_(p, f, Vec(6.931524714721458e-1F));
   return fma_(p, f, Vec(1.0F));
 }
 
-/// 2^t: at most 2 ulp off; exactly 0 for -inf and below 2^-126 at the latest below 2^-150; NaN stays NaN.
+/// 2^t: at most 2 ulp off; exactly 0 for -inf and for t below -126 or -150; NaN
+/// stays NaN.
 HWY_INLINE Vec exp2_(Vec t) {
 #if HWY_TARGET <= HWY_AVX3 && HWY_ARCH_X86
   constexpr int kFractionAboveFloor = 1;
@@ -99,7 +135,8 @@ HWY_INLINE Vec exp2_(Vec t) {
   const Vec p = exp2_fraction(x - Vec(whole));
   const auto exponent = hn::ShiftLeft<23>(hn::ConvertTo(int_tag, whole));
   const auto scaled = hn::BitCast(tag, hn::Add(hn::BitCast(int_tag, p.raw), exponent));
-  return Vec(hn::IfThenZeroElse(hn::Lt(t.raw, hn::Set(tag, -126.0F)), scaled));
+  const auto tiny_is_zero = hn::IfThenZeroElse(hn::Lt(t.raw, hn::Set(tag, -126.0F)), scaled);
+  return Vec(hn::IfThenElse(hn::IsNaN(t.raw), t.raw, tiny_is_zero));
 #endif
 }
 

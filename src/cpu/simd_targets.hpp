@@ -1,5 +1,5 @@
-// Which instruction sets the CPU back end is compiled for: AVX-512, AVX2 and the baseline on x86, NEON on arm64.
-// Included before any header of Highway.
+// Which instruction sets the CPU back end is compiled for: AVX-512, AVX2 and the baseline on x86,
+// NEON on arm64. Included before any header of Highway.
 #pragma once
 
 #ifdef HWY_HIGHWAY_INCLUDED
@@ -7,8 +7,8 @@
 #endif
 
 // Names that this version of Highway does not know yet count as absent.
-#define HWY_DISABLED_TARGETS                                                                     \
-  (HWY_SSSE3 | HWY_SSE4 | HWY_AVX3_DL | HWY_AVX3_ZEN4 | HWY_AVX3_SPR | HWY_AVX10_2 | HWY_SVE |   \
+#define HWY_DISABLED_TARGETS                                                                   \
+  (HWY_SSSE3 | HWY_SSE4 | HWY_AVX3_DL | HWY_AVX3_ZEN4 | HWY_AVX3_SPR | HWY_AVX10_2 | HWY_SVE | \
    HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128 | HWY_NEON_BF16)
 
 #include <hwy/detect_targets.h>

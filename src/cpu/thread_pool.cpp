@@ -10,7 +10,8 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-// Longer than the pause between two calls of a program that does little else, shorter than anybody notices.
+// Longer than the pause between two calls of a program that does little else, shorter than anybody
+// notices.
 constexpr auto spin_time = std::chrono::microseconds(40);
 
 template <class Condition>

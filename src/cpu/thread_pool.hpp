@@ -1,4 +1,5 @@
-// Threads shared by every plan that runs on the CPU. The caller of run() works, too; several callers may run at once.
+// Threads shared by every plan that runs on the CPU. The caller of run() works, too; several
+// callers may run at once.
 #pragma once
 
 #include <atomic>
@@ -22,9 +23,10 @@ class ThreadPool {
 
   int threads() const { return threads_; }
 
-  /// Calls f(unit, worker) for every unit in [0, units), in ascending order of start, on at most `limit` threads.
-  /// worker < min(limit, threads()) differs between units that run at the same time. Returns when all are done. The
-  /// first exception of a unit stops the rest and is thrown here.
+  /// Calls f(unit, worker) for every unit in [0, units), in ascending order of start, on at most
+  /// `limit` threads. worker < min(limit, threads()) differs between units that run at the same
+  /// time. Returns when all are done. The first exception of a unit stops the rest and is thrown
+  /// here.
   template <class F>
   void run(std::int64_t units, F&& f, int limit = 1 << 20) {
     using Function = std::remove_reference_t<F>;
@@ -43,10 +45,10 @@ class ThreadPool {
     void* context = nullptr;
     void (*call)(void*, std::int64_t, int) = nullptr;
     std::atomic<std::int64_t> next{0};
-    std::exception_ptr error;     // guarded by mutex_
-    int seats = 0;                // workers that may still join; guarded by mutex_
-    int joined = 1;               // the caller is worker 0; guarded by mutex_
-    std::atomic<int> active{0};   // workers inside
+    std::exception_ptr error;    // guarded by mutex_
+    int seats = 0;               // workers that may still join; guarded by mutex_
+    int joined = 1;              // the caller is worker 0; guarded by mutex_
+    std::atomic<int> active{0};  // workers inside
   };
 
   void run_job(Job& job, int limit);
@@ -61,8 +63,8 @@ class ThreadPool {
   std::mutex mutex_;
   std::condition_variable job_arrived_;
   std::condition_variable worker_left_;
-  std::vector<Job*> jobs_;                // guarded by mutex_
-  int sleepers_ = 0;                      // guarded by mutex_
+  std::vector<Job*> jobs_;  // guarded by mutex_
+  int sleepers_ = 0;        // guarded by mutex_
   std::atomic<std::uint64_t> arrivals_{0};
   std::atomic<bool> stopping_{false};
   std::once_flag started_;

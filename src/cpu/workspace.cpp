@@ -8,15 +8,18 @@
 namespace ingot {
 namespace {
 
-// Buffers kept for calls to come: one per concurrent caller is enough, a few more serve plans of different size.
+// Buffers kept for calls to come: one per concurrent caller is enough, a few more serve plans of
+// different size.
 constexpr std::size_t most_kept = 8;
 
 WorkspacePool::Buffer allocate(std::size_t bytes) {
   void* const data = ::operator new[](bytes, std::align_val_t{64}, std::nothrow);
   if (data == nullptr) {
-    throw Error(Code::out_of_memory, "workspace: cannot allocate " + std::to_string(bytes) + " bytes");
+    throw Error(Code::out_of_memory,
+                "workspace: cannot allocate " + std::to_string(bytes) + " bytes");
   }
-  return {std::unique_ptr<std::byte[], WorkspacePool::Delete>(static_cast<std::byte*>(data)), bytes};
+  return {std::unique_ptr<std::byte[], WorkspacePool::Delete>(static_cast<std::byte*>(data)),
+          bytes};
 }
 
 }  // namespace
@@ -52,8 +55,9 @@ void WorkspacePool::give_back(Buffer buffer) noexcept {
     free_.push_back(std::move(buffer));
     return;
   }
-  const auto smallest = std::min_element(free_.begin(), free_.end(),
-                                         [](const Buffer& a, const Buffer& b) { return a.bytes < b.bytes; });
+  const auto smallest =
+      std::min_element(free_.begin(), free_.end(),
+                       [](const Buffer& a, const Buffer& b) { return a.bytes < b.bytes; });
   if (smallest->bytes < buffer.bytes) *smallest = std::move(buffer);
 }
 

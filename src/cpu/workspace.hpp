@@ -1,4 +1,5 @@
-// Scratch memory of calls that bring none: buffers are kept and used again, so a call in steady state allocates nothing.
+// Scratch memory of calls that bring none: buffers are kept and used again, so a call in steady
+// state allocates nothing.
 #pragma once
 
 #include <cstddef>

@@ -1,4 +1,4 @@
-"""Attention in NumPy's float64, and a reader and writer of safetensors, both written for the tests alone."""
+"""Attention in NumPy's float64, and a reader and writer of safetensors, written for the tests."""
 
 import json
 import struct

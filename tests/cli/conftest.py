@@ -1,5 +1,6 @@
-"""Runs the program named by the environment variable INGOT_CLI and compares what it writes with NumPy."""
+"""Runs the program named by the environment variable INGOT_CLI; NumPy says what is right."""
 
+import json
 import os
 import subprocess
 from pathlib import Path
@@ -8,6 +9,7 @@ import numpy
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+SENTENCE = ROOT / "examples/data/minilm.safetensors"
 
 
 @pytest.fixture(scope="session")
@@ -39,7 +41,7 @@ def rng():
 
 @pytest.fixture(scope="session")
 def devices(program):
-    import json
-
-    done = subprocess.run([program, "devices", "--json"], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [program, "devices", "--json"], capture_output=True, text=True, check=True
+    )
     return [device["name"] for device in json.loads(done.stdout)["devices"]]

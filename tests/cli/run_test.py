@@ -44,9 +44,15 @@ def test_forward_and_backward(ingot, tmp_path, rng, dtype, order):
     want = attention(**inputs)
     for name, array in got.items():
         # The device in use says which dtype f64 inputs give.
-        assert array.dtype.name in ({dtype, "float32"} if dtype == "float64" or name == "lse" else {dtype})
-        numpy.testing.assert_allclose(array, want[name], rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype], err_msg=name)
-    assert ("note: q, k, v, dout converted from f64 to f32" in done.stderr) == (got["o"].dtype.name != dtype)
+        assert array.dtype.name in (
+            {dtype, "float32"} if dtype == "float64" or name == "lse" else {dtype}
+        )
+        numpy.testing.assert_allclose(
+            array, want[name], rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype], err_msg=name
+        )
+    assert ("note: q, k, v, dout converted from f64 to f32" in done.stderr) == (
+        got["o"].dtype.name != dtype
+    )
 
 
 @pytest.mark.parametrize("layout", ["bhsd", "bshd"])
@@ -62,7 +68,9 @@ def test_ranks_and_layouts(ingot, tmp_path, rng, rank, layout):
         return numpy.ascontiguousarray(x[(0,) * (4 - rank)])
 
     names = ["o", "lse", "dq", "dk", "dv"]
-    _, got = run(ingot, tmp_path, {n: stored(x) for n, x in inputs.items()}, names, "--layout", layout)
+    _, got = run(
+        ingot, tmp_path, {n: stored(x) for n, x in inputs.items()}, names, "--layout", layout
+    )
     for name in names:
         expected = want["lse"][(0,) * (4 - rank)] if name == "lse" else stored(want[name])
         assert got[name].shape == expected.shape
@@ -154,7 +162,9 @@ def test_safetensors(ingot, tmp_path, rng, dtype):
     assert sorted(got) == ["dk", "dq", "dv", "lse", "o"]
     tolerance = 3e-2 if dtype == "bf16" else TOLERANCE[dtype]
     for name, array in got.items():
-        numpy.testing.assert_allclose(array, want[name], rtol=tolerance, atol=tolerance, err_msg=name)
+        numpy.testing.assert_allclose(
+            array, want[name], rtol=tolerance, atol=tolerance, err_msg=name
+        )
 
 
 def test_safetensors_without_dout(ingot, tmp_path, rng):
@@ -187,11 +197,24 @@ def test_same_bits_for_any_thread_count(ingot, tmp_path, rng):
 
 def test_json_summary(ingot, tmp_path, rng, devices):
     inputs = tensors(rng, (2, 4, 9, 8), (2, 2, 11, 8))
-    done, _ = run(ingot, tmp_path, inputs, ["o", "dk"], "--json", "--causal", "bottom_right", "--window", "4,-1")
+    done, _ = run(
+        ingot,
+        tmp_path,
+        inputs,
+        ["o", "dk"],
+        "--json",
+        "--causal",
+        "bottom_right",
+        "--window",
+        "4,-1",
+    )
     summary = json.loads(done.stdout)
     assert summary["device"] == devices[0]
     assert summary["problem"]["num_heads_kv"] == 2 and summary["problem"]["seqlen_k"] == 11
-    assert summary["problem"]["causal"] == "bottom_right" and summary["problem"]["window"] == [4, -1]
+    assert summary["problem"]["causal"] == "bottom_right" and summary["problem"]["window"] == [
+        4,
+        -1,
+    ]
     assert summary["time_ms"]["forward"] > 0 and summary["time_ms"]["backward"] > 0
     assert summary["outputs"]["dk"] == {"path": "dk.npy", "dtype": "f32", "shape": [2, 2, 11, 8]}
     assert set(summary["outputs"]) == {"o", "dk"}

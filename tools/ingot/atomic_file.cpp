@@ -33,7 +33,10 @@ void remove_pending(int signal_number) {
 void catch_signals() {
   // A file over the size limit shall be an error of write(), not a signal.
   std::signal(SIGXFSZ, SIG_IGN);
-  for (const int number : {SIGINT, SIGTERM, SIGHUP}) std::signal(number, remove_pending);
+  for (const int number : {SIGINT, SIGTERM, SIGHUP}) {
+    // What the caller ignores, as nohup does, stays ignored.
+    if (std::signal(number, remove_pending) == SIG_IGN) std::signal(number, SIG_IGN);
+  }
 }
 
 std::size_t register_name(const char* name) {
@@ -46,7 +49,9 @@ std::size_t register_name(const char* name) {
 
 std::string resolved(const std::string& path) {
   std::error_code error;
-  const fs::path target = fs::weakly_canonical(path, error);
+  // Without absolute() a name that does not exist yet stays relative, and ./o.npy differs from
+  // o.npy.
+  const fs::path target = fs::weakly_canonical(fs::absolute(path), error);
   return error ? path : target.string();
 }
 

@@ -14,6 +14,7 @@
 #include <memory>
 #include <new>
 #include <thread>
+#include <utility>
 #include <vector>
 
 // Vectors of unknown length cannot be kept in arrays.
@@ -34,43 +35,70 @@ using V = hn::Vec<D>;
 constexpr std::size_t tile_rows = HWY_TARGET <= HWY_AVX3 || HWY_TARGET == HWY_NEON ? 12 : 6;
 constexpr std::size_t depth = 128;  // both panels together stay below 24 KiB
 
-HWY_INLINE void fma_row(V& left, V& right, float a, V b0, V b1) {
-  const V broadcast = hn::Set(D(), a);
-  left = hn::MulAdd(broadcast, b0, left);
-  right = hn::MulAdd(broadcast, b1, right);
+// Written out by index sequences: a loop over rows would leave it to the optimiser whether C stays
+// in registers.
+using Rows = std::make_index_sequence<tile_rows>;
+
+struct Tile {
+  V left[tile_rows], right[tile_rows];
+
+  // An implicit constructor would be compiled for the baseline and could not inline the vectors'
+  // own.
+  HWY_INLINE Tile() {}
+};
+
+template <std::size_t... Row>
+HWY_INLINE void clear(Tile& c, std::index_sequence<Row...>) {
+  ((c.left[Row] = c.right[Row] = hn::Zero(D())), ...);
 }
 
-// C[tile_rows, 2 vectors] += A[depth, tile_rows]^T B[depth, 2 vectors], panels packed. Returns
-// multiply-adds done.
-double multiply(const float* a, const float* b, float* c) {
+template <std::size_t... Row>
+HWY_INLINE void multiply_add(Tile& c, const float* a, V b0, V b1, std::index_sequence<Row...>) {
+  ((c.left[Row] = hn::MulAdd(hn::Set(D(), a[Row]), b0, c.left[Row]),
+    c.right[Row] = hn::MulAdd(hn::Set(D(), a[Row]), b1, c.right[Row])),
+   ...);
+}
+
+template <std::size_t... Row>
+HWY_INLINE V sum(const Tile& c, std::index_sequence<Row...>) {
+  V total = hn::Zero(D());
+  ((total = hn::Add(total, hn::Add(c.left[Row], c.right[Row]))), ...);
+  return total;
+}
+
+// C[tile_rows, 2 vectors] = A[depth, tile_rows]^T B[depth, 2 vectors], panels packed. Writes the
+// sum of C's rows, so that nothing can be left out. Returns multiply-adds done.
+double multiply(const float* a, const float* b, float* c_sum) {
   const D d;
   const std::size_t lanes = hn::Lanes(d);
-  V left[tile_rows], right[tile_rows];
-  for (std::size_t i = 0; i < tile_rows; ++i) left[i] = right[i] = hn::Zero(d);
+  Tile c;
+  clear(c, Rows());
   for (std::size_t k = 0; k < depth; ++k) {
     const V b0 = hn::Load(d, b + 2 * k * lanes);
     const V b1 = hn::Load(d, b + (2 * k + 1) * lanes);
-    const float* row = a + k * tile_rows;
-    for (std::size_t i = 0; i < tile_rows; ++i) fma_row(left[i], right[i], row[i], b0, b1);
+    multiply_add(c, a + k * tile_rows, b0, b1, Rows());
   }
-  for (std::size_t i = 0; i < tile_rows; ++i) {
-    hn::Store(hn::Add(left[i], hn::Load(d, c)), d, c);
-    hn::Store(hn::Add(right[i], hn::Load(d, c + lanes)), d, c + lanes);
-  }
+  hn::Store(hn::Add(hn::Load(d, c_sum), sum(c, Rows())), d, c_sum);
   return static_cast<double>(depth * tile_rows * 2 * lanes);
 }
 
 // Sum of all floats; eight independent chains hide the latency of the additions.
-float read_all(const float* data, std::size_t count) {
+template <std::size_t... Chain>
+HWY_INLINE float read_chains(const float* data, std::size_t count, std::index_sequence<Chain...>) {
   const D d;
   const std::size_t lanes = hn::Lanes(d);
-  V sum[8];
-  for (V& s : sum) s = hn::Zero(d);
-  for (std::size_t i = 0; i + 8 * lanes <= count; i += 8 * lanes) {
-    for (std::size_t j = 0; j < 8; ++j) sum[j] = hn::Add(sum[j], hn::Load(d, data + i + j * lanes));
+  V sums[sizeof...(Chain)];
+  ((sums[Chain] = hn::Zero(d)), ...);
+  for (std::size_t i = 0; i + sizeof...(Chain) * lanes <= count; i += sizeof...(Chain) * lanes) {
+    ((sums[Chain] = hn::Add(sums[Chain], hn::Load(d, data + i + Chain * lanes))), ...);
   }
-  for (std::size_t j = 1; j < 8; ++j) sum[0] = hn::Add(sum[0], sum[j]);
-  return hn::GetLane(hn::SumOfLanes(d, sum[0]));
+  V total = hn::Zero(d);
+  ((total = hn::Add(total, sums[Chain])), ...);
+  return hn::GetLane(hn::SumOfLanes(d, total));
+}
+
+float read_all(const float* data, std::size_t count) {
+  return read_chains(data, count, std::make_index_sequence<8>());
 }
 
 const char* target_name() { return hwy::TargetName(HWY_TARGET); }

@@ -1,6 +1,7 @@
 // ingot demo: attention of a real sentence encoder on every device, checked, pictured and timed.
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
 #include <iostream>
 #include <memory>
 
@@ -42,6 +43,12 @@ Error compare(const Array& got, const Array& want) {
   return result;
 }
 
+std::string scientific(double value) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.1e", value);
+  return text;
+}
+
 Problem problem_of(const Sentence& s, const AttentionInput& in) {
   Problem p = ingot::cli::problem_of(in.q, in.k, in.v, Layout::bhsd);
   p.scale = s.scale;
@@ -62,13 +69,24 @@ AttentionResult reference(const Context& context, const Sentence& s, Array& dout
   return attention(plan, p, in);
 }
 
+// The results, and the shortest times of several runs: the first ones pay for memory.
+AttentionResult best_of(const Plan& plan, const Problem& p, const AttentionInput& in) {
+  AttentionResult best = attention(plan, p, in);
+  for (int i = 0; i < 9; ++i) {
+    AttentionResult next = attention(plan, p, in);
+    next.forward_ms = std::min(next.forward_ms, best.forward_ms);
+    next.backward_ms = std::min(next.backward_ms, best.backward_ms);
+    best = std::move(next);
+  }
+  return best;
+}
+
 bool check_device(const Context& context, const std::string& device, const Sentence& s,
                   const Array& dout, const AttentionResult& want, AttentionResult& got) {
   const AttentionInput in{s.q, s.k, s.v, dout, Layout::bhsd};
   const Problem p = problem_of(s, in);
   const Plan plan(context, p, device);
-  attention(plan, p, in);  // the first call pays for memory
-  got = attention(plan, p, in);
+  got = best_of(plan, p, in);
   const std::pair<const char*, Error> errors[] = {{"o", compare(got.o, want.o)},
                                                   {"lse", compare(got.lse, want.lse)},
                                                   {"dq", compare(*got.dq, *want.dq)},
@@ -78,9 +96,7 @@ bool check_device(const Context& context, const std::string& device, const Sente
   std::cout << device << ": forward " << fixed(got.forward_ms, 2) << " ms, backward "
             << fixed(got.backward_ms, 2) << " ms; largest errors against f64:";
   for (const auto& [name, error] : errors) {
-    char number[32];
-    std::snprintf(number, sizeof number, "%.1e", error.error);
-    std::cout << ' ' << name << ' ' << number;
+    std::cout << ' ' << name << ' ' << scientific(error.error);
     good = good && error.good();
   }
   std::cout << (good ? " -> correct\n" : " -> WRONG (more than 1e-5 of the largest number)\n");
@@ -157,6 +173,10 @@ int demo(const DemoOptions& o) {
             << s.tokens.size() << " tokens, head_dim " << s.q.shape[3] << "\n\n";
   Array dout;
   const AttentionResult want = reference(context, s, dout);
+  if (s.o) {
+    std::cout << "reference: the encoder's own f32 attention is within "
+              << scientific(compare(*s.o, want.o).error) << " of it\n";
+  }
   AttentionResult shown = want;
   std::string shown_device = "reference";
   bool good = true;

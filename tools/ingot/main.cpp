@@ -32,6 +32,11 @@ int fail(const std::string& message, int code) {
 int run(CLI::App& app, int argc, char** argv, const int& exit_code) {
   try {
     app.parse(argc, argv);
+    if (app.get_subcommands().empty()) {
+      return fail(
+          "a command is missing: devices, explain, run, check, bench or demo (see `ingot --help`)",
+          2);
+    }
     if (!std::cout.flush()) return fail("cannot write to standard output", 1);
     return exit_code;
   } catch (const CLI::ParseError& error) {
@@ -52,7 +57,6 @@ int main(int argc, char** argv) {
   CLI::App app{description, "ingot"};
   app.footer(footer);
   app.set_version_flag("--version", std::string("ingot ") + ingot_version());
-  app.require_subcommand(1);
   app.failure_message([](const CLI::App*, const CLI::Error& error) {
     return std::string("ingot: ") + error.what() + " (see `ingot --help`)\n";
   });

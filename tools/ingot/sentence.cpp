@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cctype>
 #include <cmath>
 #include <cstdlib>
 #include <filesystem>
@@ -21,8 +22,14 @@ namespace {
 
 namespace fs = std::filesystem;
 
-bool special(const std::string& token) {
-  return token.starts_with('[') && token.ends_with(']') && token.size() > 2;
+// Neither [CLS] and [SEP] nor punctuation.
+bool is_word(const std::string& token) {
+  if (token.size() > 2 && token.starts_with('[') && token.ends_with(']')) return false;
+  const auto letter = [](char c) {
+    return std::isalnum(static_cast<unsigned char>(c)) != 0 ||
+           static_cast<unsigned char>(c) >= 0x80;
+  };
+  return std::any_of(token.begin(), token.end(), letter);
 }
 
 std::string metadata_of(const SafetensorsFile& file, const std::string& key) {
@@ -47,6 +54,7 @@ void check(const std::string& path, const Sentence& s) {
     throw Failure(path + ": q, k and v must be [layers, heads, " + std::to_string(count) +
                   " tokens, head_dim], q is " + shape_text(s.q.shape));
   }
+  if (s.o && s.o->shape != s.q.shape) throw Failure(path + ": o must have the shape of q");
 }
 
 fs::path program_folder() {
@@ -68,14 +76,15 @@ const float* row_of(const Array& array, std::int64_t layer, std::int64_t head, s
   return reinterpret_cast<const float*>(array.data.get()) + offset;
 }
 
-// Indices of the words a row attends to, most first, without [CLS] and [SEP].
+// Indices of the words a row attends to, most first, without [CLS], [SEP] and punctuation.
 std::vector<std::size_t> ranking(const Sentence& s, const Weights& weights, std::size_t row) {
   const std::size_t n = s.tokens.size();
   std::vector<std::size_t> order(n);
   std::iota(order.begin(), order.end(), std::size_t{0});
-  std::erase_if(order, [&](std::size_t i) { return special(s.tokens[i]); });
-  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
-    return weights[row * n + a] > weights[row * n + b];
+  std::erase_if(order, [&](std::size_t i) { return !is_word(s.tokens[i]); });
+  std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
+    const double weight_a = weights[row * n + a], weight_b = weights[row * n + b];
+    return weight_a > weight_b || (weight_a == weight_b && a < b);
   });
   return order;
 }
@@ -99,6 +108,7 @@ Sentence load_sentence(const std::string& path) {
   s.q = converted(file.tensor("q"), INGOT_F32);
   s.k = converted(file.tensor("k"), INGOT_F32);
   s.v = converted(file.tensor("v"), INGOT_F32);
+  if (file.contains("o")) s.o = converted(file.tensor("o"), INGOT_F32);
   s.tokens = parse_tokens(path, metadata_of(file, "tokens"));
   s.model = metadata_of(file, "model");
   s.text = metadata_of(file, "text");
@@ -164,7 +174,7 @@ HeadIndex most_focused(const Sentence& s, const Array& lse) {
     const Weights weights = head_weights(s, lse, at.layer, at.head);
     double focus = 0;
     for (std::size_t row = 0; row < n; ++row) {
-      if (special(s.tokens[row])) continue;
+      if (!is_word(s.tokens[row])) continue;
       for (const std::size_t col : ranking(s, weights, row)) {
         if (col == row || col + 1 == row || col == row + 1)
           continue;  // neighbours are no discovery

@@ -1,6 +1,7 @@
 // Attention of a captured sentence: which word looks at which.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -11,7 +12,8 @@ namespace ingot::cli {
 /// Queries, keys and values of every layer of a sentence encoder, a layer being a batch entry, and
 /// its tokens.
 struct Sentence {
-  Array q, k, v;  ///< f32, [layers, heads, tokens, head_dim]
+  Array q, k, v;           ///< f32, [layers, heads, tokens, head_dim]
+  std::optional<Array> o;  ///< what the encoder's own attention gave, where the file has it
   std::vector<std::string> tokens;
   std::string model, text;
   float scale = 0;
@@ -41,7 +43,8 @@ Weights mean_weights(const Sentence& sentence, const Array& lse);
 struct HeadIndex {
   std::int64_t layer = 0, head = 0;
 };
-/// The head whose words look most at single other words, apart from [CLS] and [SEP].
+/// The head whose words look most at single other words, apart from neighbours, [CLS], [SEP] and
+/// punctuation.
 HeadIndex most_focused(const Sentence& sentence, const Array& lse);
 
 /// A line a row: the token, shaded cells, and the words it attends to most.

@@ -1,0 +1,136 @@
+// ThreadPool and WorkspacePool under several callers, and with units that throw.
+#include "cpu/thread_pool.hpp"
+
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <set>
+#include <stdexcept>
+
+#include "core/error.hpp"
+#include "cpu/workspace.hpp"
+
+namespace ingot {
+namespace {
+
+TEST(ThreadPool, RunsEveryUnitOnce) {
+  ThreadPool pool(4);
+  for (const std::int64_t units : {0, 1, 2, 3, 100, 5000}) {
+    std::vector<std::atomic<int>> count(static_cast<std::size_t>(units));
+    pool.run(units, [&](std::int64_t unit, int) { ++count[static_cast<std::size_t>(unit)]; });
+    for (const std::atomic<int>& c : count) ASSERT_EQ(c, 1);
+  }
+}
+
+TEST(ThreadPool, WorkersOfOneRunAreDistinctAndWithinTheLimit) {
+  ThreadPool pool(4);
+  for (const int limit : {1, 2, 3, 9}) {
+    std::atomic<int> busy[4] = {};
+    pool.run(
+        200,
+        [&](std::int64_t, int worker) {
+          ASSERT_LT(worker, std::min(limit, 4));
+          ASSERT_EQ(busy[worker].fetch_add(1), 0);
+          std::this_thread::sleep_for(std::chrono::microseconds(20));
+          busy[worker].fetch_sub(1);
+        },
+        limit);
+  }
+}
+
+// Two units that wait for each other finish only if two threads run them.
+TEST(ThreadPool, UnitsRunAtTheSameTime) {
+  ThreadPool pool(2);
+  std::atomic<int> arrived{0};
+  std::atomic<bool> timed_out{false};
+  pool.run(2, [&](std::int64_t, int) {
+    ++arrived;
+    const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+    while (arrived < 2 && !timed_out) {
+      std::this_thread::yield();
+      if (std::chrono::steady_clock::now() > end) timed_out = true;
+    }
+  });
+  EXPECT_FALSE(timed_out);
+}
+
+TEST(ThreadPool, SleepingWorkersWake) {
+  ThreadPool pool(3);
+  for (int i = 0; i < 20; ++i) {
+    std::atomic<int> sum{0};
+    pool.run(50, [&](std::int64_t, int) { ++sum; });
+    ASSERT_EQ(sum, 50);
+    std::this_thread::sleep_for(std::chrono::milliseconds(i % 4));
+  }
+}
+
+TEST(ThreadPool, AnExceptionReachesTheCallerAndThePoolLivesOn) {
+  ThreadPool pool(3);
+  for (const std::int64_t bad : {0, 40, 99}) {
+    const auto fail = [&] {
+      pool.run(100, [&](std::int64_t unit, int) {
+        if (unit == bad) throw std::runtime_error("unit " + std::to_string(unit));
+      });
+    };
+    try {
+      fail();
+      FAIL() << "no exception";
+    } catch (const std::runtime_error& error) {
+      EXPECT_EQ(error.what(), "unit " + std::to_string(bad));
+    }
+  }
+  std::atomic<int> sum{0};
+  pool.run(100, [&](std::int64_t, int) { ++sum; });
+  EXPECT_EQ(sum, 100);
+}
+
+TEST(ThreadPool, SeveralCallersAtOnce) {
+  ThreadPool pool(3);
+  std::vector<std::thread> callers;
+  std::atomic<std::int64_t> total{0};
+  for (int c = 0; c < 4; ++c) {
+    callers.emplace_back([&] {
+      for (int i = 0; i < 100; ++i) {
+        std::atomic<std::int64_t> sum{0};
+        pool.run(17, [&](std::int64_t unit, int) { sum += unit; });
+        total += sum;
+      }
+    });
+  }
+  for (std::thread& caller : callers) caller.join();
+  EXPECT_EQ(total, 4 * 100 * 17 * 16 / 2);
+}
+
+TEST(WorkspacePool, BuffersAreAlignedDistinctAndUsedAgain) {
+  WorkspacePool pool;
+  std::byte* first = nullptr;
+  {
+    const WorkspacePool::Lease a = pool.take(1000);
+    const WorkspacePool::Lease b = pool.take(1000);
+    first = a.bytes().data();
+    EXPECT_NE(a.bytes().data(), b.bytes().data());
+    EXPECT_GE(a.bytes().size(), 1000U);
+    EXPECT_EQ(reinterpret_cast<std::uintptr_t>(first) % 64, 0U);
+  }
+  std::set<std::byte*> again;
+  const WorkspacePool::Lease a = pool.take(900);
+  const WorkspacePool::Lease b = pool.take(900);
+  again.insert(a.bytes().data());
+  again.insert(b.bytes().data());
+  EXPECT_TRUE(again.contains(first));
+}
+
+TEST(WorkspacePool, TooMuchIsAnErrorThatNamesTheSize) {
+  WorkspacePool pool;
+  const std::size_t bytes = std::size_t{1} << 62;
+  try {
+    pool.take(bytes);
+    FAIL() << "no error";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), Code::out_of_memory);
+    EXPECT_EQ(error.what(), "workspace: cannot allocate " + std::to_string(bytes) + " bytes");
+  }
+}
+
+}  // namespace
+}  // namespace ingot
