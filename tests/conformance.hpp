@@ -360,7 +360,7 @@ inline Outcome compare(ingot_context* context, const ingot_problem& p, const Ope
 inline Outcome run_case(ingot_context* context, const char* device, const Case& c) {
   const ingot_problem p = resolved(c.problem);
   Outcome outcome;
-  const PlanHandle plan = make_plan(context, device, p, outcome);
+  const PlanHandle plan = make_plan(context, device, c.problem, outcome);
   if (plan == nullptr) return outcome;
 
   const Operands t(p, c.layout);

@@ -134,6 +134,7 @@ void expect_near(const Gradients& got, const Gradients& want) {
 }
 
 void expect_same_bits(const Packed& got, const Packed& want) {
+  if (want.x.empty()) return;
   EXPECT_EQ(std::memcmp(got.x.data(), want.x.data(), want.x.size() * sizeof(float)), 0);
 }
 
@@ -158,7 +159,8 @@ std::vector<Problem> problems() {
                               shape(2, 1, 0, 30, 8, 8),      shape(2, 1, 30, 0, 8, 8)};
   const Problem masked = shape(4, 2, 211, 301, 40, 24);
   const Problem wide = shape(2, 1, 301, 211, 24, 40);
-  for (const Problem& base : {masked, wide}) {
+  const Problem last_tile_of_one_key = shape(1, 1, 300, 65, 16, 16);
+  for (const Problem& base : {masked, wide, last_tile_of_one_key}) {
     for (const Causal causal : {Causal::none, Causal::top_left, Causal::bottom_right}) {
       Problem p = base;
       p.causal = causal;

@@ -16,6 +16,7 @@ MAX_KERNEL_LINES = 300
 CODE = {".h", ".hpp", ".c", ".cpp", ".cuh", ".metal", ".mm", ".py", ".sh"}
 C_FAMILY = CODE - {".py", ".sh"}
 BACKENDS = ["src/cpu", "src/metal", "src/cuda"]
+CONFORMANCE = ["case", "cases", "tensor", "plain", "conformance"]
 FOLDERS = ["include", "src", "tools", "python", "bench", "examples", "softmetal", "tests", "fuzz"]
 
 # What the files of a folder may include. The longest matching folder decides; tests see all.
@@ -26,7 +27,8 @@ MAY_INCLUDE = {
     **{b: ["include", "src/core", "src/algorithm", b] for b in BACKENDS},
     **{f"{b}/kernels": [f"{b}/kernels", "src/algorithm"] for b in BACKENDS},
     "src/backends.cpp": ["include", "src/core", *BACKENDS],
-    "tools": ["include", "tools", "tests/cases.hpp", "tests/conformance.hpp"],
+    # `ingot check` runs the table of the tests (docs/adr/0002).
+    "tools": ["include", "tools", *(f"tests/{f}.hpp" for f in CONFORMANCE)],
     "python": ["include", "python"],
     "bench": ["include", "bench"],
     "examples": ["include", "examples"],

@@ -141,7 +141,7 @@ void run_with_seen_keys_only(const Seen& seen) {
   fill(t, p, c);
   ASSERT_EQ(run(plan.get(), t, false), "");
 
-  const auto row_bytes = static_cast<std::size_t>(p.head_dim) * sizeof(float);
+  const auto row_bytes = static_cast<std::size_t>(p.head_dim * size_of(p.k_dtype));
   const auto bytes = [&](Index keys) { return static_cast<std::size_t>(keys) * row_bytes; };
   const PartlyMapped k(bytes(p.seqlen_k), bytes(seen.first), bytes(seen.last));
   const PartlyMapped v(bytes(p.seqlen_k), bytes(seen.first), bytes(seen.last));
@@ -168,12 +168,12 @@ void run_with_seen_keys_only(const Seen& seen) {
 
 TEST(MaskWork, KeysThatNoRowSeesAreNotRead) {
   for (const Index q : {3, 40, 256}) {
-    run_with_seen_keys_only(
-        {{.q = q, .k = 8192, .d = 32, .causal = INGOT_CAUSAL_TOP_LEFT}, 0, 512});
-    run_with_seen_keys_only(
-        {{.q = q, .k = 8192, .d = 32, .causal = INGOT_CAUSAL_BOTTOM_RIGHT, .left = 16},
-         7680,
-         8192});
+    for (const ingot_dtype in : {INGOT_F32, INGOT_BF16}) {
+      Row row{.q = q, .k = 8192, .d = 64, .in = in, .causal = INGOT_CAUSAL_TOP_LEFT};
+      run_with_seen_keys_only({row, 0, 512});
+      row.causal = INGOT_CAUSAL_BOTTOM_RIGHT, row.left = 16;
+      run_with_seen_keys_only({row, 7680, 8192});
+    }
   }
 }
 

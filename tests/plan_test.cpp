@@ -84,7 +84,8 @@ TEST(Plan, ExplainCutsTextAtTheCapacity) {
   EXPECT_EQ(text[5], 'z');
   EXPECT_EQ(needed, whole.size() + 1);
   EXPECT_EQ(ingot_plan_source(plan.get(), INGOT_FORWARD, nullptr, 0, &needed), INGOT_UNSUPPORTED);
-  EXPECT_STREQ(ingot_last_error(), "source: kernels of device cpu are compiled ahead of time");
+  EXPECT_STREQ(ingot_last_error(),
+               "unsupported: source: kernels of device cpu are compiled ahead of time");
 }
 
 ingot_problem long_problem(Index n, Index head_dim, ingot_dtype in) {
@@ -102,7 +103,7 @@ TEST(Plan, WorkspaceOfTheForwardPassDoesNotGrowWithTheLength) {
     const ContextHandle context = make_context(4);
     const PlanHandle plan = plan_for(context.get(), "cpu", long_problem(4096, head_dim, INGOT_F32));
     const std::size_t bytes = workspace_bytes(plan.get(), INGOT_FORWARD);
-    EXPECT_LE(bytes, 4U * (160 << 10)) << head_dim;  // a few tiles for each of four threads
+    EXPECT_LE(bytes, 4U * (512 << 10)) << head_dim;  // tiles of four threads, within their L2
     const PlanHandle longer =
         plan_for(context.get(), "cpu", long_problem(Index{1} << 20, head_dim, INGOT_F32));
     EXPECT_EQ(workspace_bytes(longer.get(), INGOT_FORWARD), bytes) << head_dim;

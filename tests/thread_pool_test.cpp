@@ -122,7 +122,7 @@ TEST(WorkspacePool, BuffersAreAlignedDistinctAndUsedAgain) {
 
 TEST(WorkspacePool, TooMuchIsAnErrorThatNamesTheSize) {
   WorkspacePool pool;
-  const std::size_t bytes = std::size_t{1} << 62;
+  const std::size_t bytes = std::size_t{1} << 63;
   try {
     pool.take(bytes);
     FAIL() << "no error";

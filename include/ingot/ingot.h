@@ -1,13 +1,18 @@
-/* ingot: exact attention (FlashAttention), forward and backward. The flat C interface, and the library's ABI.
+/* ingot: exact attention (FlashAttention), forward and backward. The flat C interface, the ABI.
  *
- *   O = softmax(score(Q K^T) + mask) V          per batch entry and head, rows of Q against rows of K and V
+ *   O = softmax(score(Q K^T) + mask) V       for every batch entry and head, rows of Q against
+ *                                            rows of K and V
  *
  * Rules that hold for every function here:
- *  - Every function that can fail returns an ingot_status. ingot_last_error() then gives one line that names the
- *    argument, the rule and the value. It belongs to the calling thread and lasts until its next call into ingot.
- *  - Structures start with struct_size and are filled by their *_init function; later versions append fields.
- *  - Handles may be used from several threads at once. Destroying one that is in use is an error of the caller.
- *  - Nothing prints, nothing aborts, nothing is kept outside the handles (but the text of ingot_last_error()).
+ *  - Every function that can fail returns an ingot_status. ingot_last_error() then gives one line
+ *    that names the argument, the rule and the value. It belongs to the calling thread and lasts
+ *    until that thread's next call into ingot.
+ *  - Structures start with struct_size and are filled by their *_init function; later versions
+ *    append fields.
+ *  - Handles may be used from several threads at once. Destroying one that is in use is an error
+ *    of the caller.
+ *  - Nothing prints, nothing aborts, nothing is kept outside the handles (but the text of
+ *    ingot_last_error()).
  *  - Enumerations are int32_t, so a value from outside is checked like any other argument.
  *  - Strides and sizes are in elements, never bytes, unless the name says bytes.
  */
@@ -35,9 +40,9 @@ typedef int32_t ingot_status;
 enum {
   INGOT_OK = 0,
   INGOT_INVALID_ARGUMENT = 1, /* an argument breaks a rule; the text names all three */
-  INGOT_UNSUPPORTED = 2,      /* the problem is valid, this device cannot run it; the text says why */
+  INGOT_UNSUPPORTED = 2, /* the problem is valid, this device cannot run it; the text says why */
   INGOT_OUT_OF_MEMORY = 3,
-  INGOT_COMPILE_FAILED = 4,   /* the text carries the kernel compiler's log */
+  INGOT_COMPILE_FAILED = 4, /* the text carries the kernel compiler's log */
   INGOT_DEVICE_ERROR = 5,
   INGOT_INTERNAL = 6
 };
@@ -55,8 +60,8 @@ enum {
 typedef int32_t ingot_causal;
 enum {
   INGOT_CAUSAL_NONE = 0,
-  INGOT_CAUSAL_TOP_LEFT = 1,    /* col <= row                           (PyTorch's is_causal) */
-  INGOT_CAUSAL_BOTTOM_RIGHT = 2 /* col <= row + seqlen_k - seqlen_q     (flash-attn, decoding with a cache) */
+  INGOT_CAUSAL_TOP_LEFT = 1,    /* col <= row: PyTorch's is_causal */
+  INGOT_CAUSAL_BOTTOM_RIGHT = 2 /* col <= row + seqlen_k - seqlen_q: flash-attn, cached decoding */
 };
 
 typedef int32_t ingot_pass;
@@ -68,16 +73,17 @@ enum { INGOT_TEXT = 0, INGOT_JSON = 1 };
 typedef struct ingot_context ingot_context; /* devices and their threads */
 typedef struct ingot_plan ingot_plan;       /* one problem, prepared for one device */
 
-/* What to compute. Tensors are logically [batch, num_heads, seqlen, head_dim]; where they lie is said per call. */
+/* What to compute. Tensors are logically [batch, num_heads, seqlen, head_dim]; where they lie is
+ * said per call. */
 typedef struct ingot_problem {
   size_t struct_size;
-  int64_t batch;        /* >= 0 */
-  int64_t num_heads;    /* query heads, >= 1 */
-  int64_t num_heads_kv; /* key/value heads; divides num_heads (grouped-query and multi-query attention) */
-  int64_t seqlen_q;     /* >= 0 */
-  int64_t seqlen_k;     /* >= 0; with no key at all, o = 0 and lse = -inf */
-  int64_t head_dim;     /* of q and k, 1..1024 */
-  int64_t head_dim_v;   /* of v and o, 1..1024 */
+  int64_t batch;          /* >= 0 */
+  int64_t num_heads;      /* query heads, >= 1 */
+  int64_t num_heads_kv;   /* key/value heads; divides num_heads (GQA, MQA) */
+  int64_t seqlen_q;       /* >= 0 */
+  int64_t seqlen_k;       /* >= 0; with no key at all, o = 0 and lse = -inf */
+  int64_t head_dim;       /* of q and k, 1..1024 */
+  int64_t head_dim_v;     /* of v and o, 1..1024 */
   ingot_dtype q_dtype;    /* default f32 */
   ingot_dtype k_dtype;    /* default q_dtype */
   ingot_dtype v_dtype;    /* default k_dtype */
@@ -87,17 +93,20 @@ typedef struct ingot_problem {
   ingot_dtype dk_dtype;   /* default k_dtype */
   ingot_dtype dv_dtype;   /* default v_dtype */
   ingot_causal causal;    /* default none */
-  /* Row sees cols in [p - window_left, p + window_right], where p is the row's own position among the keys:
-   * p = row with causal top_left, else p = row + seqlen_k - seqlen_q. -1 (the default): unbounded. */
+  /* Row sees cols in [p - window_left, p + window_right], where p is the row's own position among
+   * the keys: p = row with causal top_left, else p = row + seqlen_k - seqlen_q. -1 (the default):
+   * unbounded. */
   int64_t window_left;
   int64_t window_right;
   float scale;   /* score = scale * <q, k>; 0 (the default) means 1 / sqrt(head_dim) */
   float softcap; /* > 0: score = softcap * tanh(scale * <q, k> / softcap); 0 (the default): off */
 } ingot_problem;
 
-/* A strided view: element (b, h, s, d) is data[b*stride[0] + h*stride[1] + s*stride[2] + d*stride[3]].
- * BHSD, BSHD, packed QKV and transposed operands are all strides. lse is [batch, num_heads, seqlen_q], f32,
- * and stride[3] is not looked at. Strides of inputs may be 0 or negative; elements of an output may not overlap. */
+/* A strided view: element (b, h, s, d) is
+ *   data[b * stride[0] + h * stride[1] + s * stride[2] + d * stride[3]].
+ * BHSD, BSHD, packed QKV and transposed operands are all strides. lse is f32 and of shape
+ * [batch, num_heads, seqlen_q]; its stride[3] is not looked at. Strides of inputs may be 0 or
+ * negative; elements of an output may not overlap. */
 typedef struct ingot_tensor {
   void* data;
   int64_t stride[4];
@@ -105,11 +114,11 @@ typedef struct ingot_tensor {
 
 typedef struct ingot_forward_args {
   size_t struct_size;
-  ingot_tensor q, k, v; /* in */
-  ingot_tensor o;       /* out */
-  ingot_tensor lse;     /* out, f32: natural logarithm of the sum of exp(score); data NULL: not wanted */
-  void* workspace;      /* ingot_plan_workspace_bytes(plan, INGOT_FORWARD), 64-byte aligned; NULL: ingot's own */
-  size_t workspace_bytes;
+  ingot_tensor q, k, v;   /* in */
+  ingot_tensor o;         /* out */
+  ingot_tensor lse;       /* out, f32: log(sum of exp(score)), natural; data NULL: not wanted */
+  void* workspace;        /* 64-byte aligned; NULL: ingot's own */
+  size_t workspace_bytes; /* at least ingot_plan_workspace_bytes(plan, INGOT_FORWARD) */
 } ingot_forward_args;
 
 typedef struct ingot_backward_args {
@@ -122,7 +131,8 @@ typedef struct ingot_backward_args {
 
 typedef struct ingot_context_options {
   size_t struct_size;
-  int32_t num_threads; /* of the CPU device, the caller's own included; 0 (the default): all this process may use */
+  int32_t num_threads; /* of device "cpu", the caller's own included; 0 (the default): all that
+                        * this process may use */
 } ingot_context_options;
 
 typedef struct ingot_device_info {
@@ -131,51 +141,61 @@ typedef struct ingot_device_info {
   char description[224]; /* the hardware and what is used of it, one line */
 } ingot_device_info;
 
-INGOT_API const char* ingot_version(void);                   /* "0.1.0" */
+INGOT_API const char* ingot_version(void);                    /* "0.1.0" */
 INGOT_API const char* ingot_status_name(ingot_status status); /* "invalid_argument" */
-INGOT_API const char* ingot_last_error(void);                /* "" after a call that succeeded */
+INGOT_API const char* ingot_last_error(void);                 /* "" after a call that succeeded */
 
-INGOT_API void ingot_problem_init(ingot_problem* problem);  /* one f32 head without mask; the sizes remain to be set */
+/* One f32 head without mask; the sizes remain to be set. */
+INGOT_API void ingot_problem_init(ingot_problem* problem);
 INGOT_API void ingot_forward_args_init(ingot_forward_args* args);
 INGOT_API void ingot_backward_args_init(ingot_backward_args* args);
 INGOT_API void ingot_context_options_init(ingot_context_options* options);
 
 /* options NULL: the defaults. */
-INGOT_API ingot_status ingot_context_create(const ingot_context_options* options, ingot_context** context);
-INGOT_API void ingot_context_destroy(ingot_context* context); /* NULL is allowed; plans must be gone */
+INGOT_API ingot_status ingot_context_create(const ingot_context_options* options,
+                                            ingot_context** context);
+/* NULL is allowed; the context's plans must be gone. */
+INGOT_API void ingot_context_destroy(ingot_context* context);
 
 INGOT_API ingot_status ingot_device_count(const ingot_context* context, int32_t* count);
-INGOT_API ingot_status ingot_device_info_get(const ingot_context* context, int32_t index, ingot_device_info* info);
+INGOT_API ingot_status ingot_device_info_get(const ingot_context* context, int32_t index,
+                                             ingot_device_info* info);
 
-/* Checks the problem and prepares it for one device. A plan is immutable: make it once, run it many times, from
- * any number of threads. device NULL or "auto": the first of ingot_device_info_get. Costs microseconds on a CPU. */
-INGOT_API ingot_status ingot_plan_create(ingot_context* context, const char* device, const ingot_problem* problem,
-                                         ingot_plan** plan);
+/* Checks the problem and prepares it for one device. A plan is immutable: make it once, run it many
+ * times, from any number of threads. device NULL or "auto": the first of ingot_device_info_get.
+ * Costs microseconds on a CPU. */
+INGOT_API ingot_status ingot_plan_create(ingot_context* context, const char* device,
+                                         const ingot_problem* problem, ingot_plan** plan);
 INGOT_API void ingot_plan_destroy(ingot_plan* plan); /* NULL is allowed */
 
-/* Bytes a caller-supplied workspace needs. Where o is f32 and head_dim small this is a few tiles per thread. */
-INGOT_API ingot_status ingot_plan_workspace_bytes(const ingot_plan* plan, ingot_pass pass, size_t* bytes);
+/* Bytes a caller-supplied workspace needs: a few tiles per thread, and for the backward pass at
+ * most O(seqlen_k * head_dim) per thread besides. */
+INGOT_API ingot_status ingot_plan_workspace_bytes(const ingot_plan* plan, ingot_pass pass,
+                                                  size_t* bytes);
 
-/* Which kernel runs, its blocks and memory, and why. Writes at most capacity bytes including the final NUL into
- * text (may be NULL with capacity 0); *needed is the size of the whole text with its NUL. */
-INGOT_API ingot_status ingot_plan_explain(const ingot_plan* plan, ingot_format format, char* text, size_t capacity,
-                                          size_t* needed);
+/* Which kernel runs, its blocks and memory, and why. Writes at most capacity bytes including the
+ * final NUL into text (may be NULL with capacity 0); *needed is the size of the whole text with its
+ * NUL. */
+INGOT_API ingot_status ingot_plan_explain(const ingot_plan* plan, ingot_format format, char* text,
+                                          size_t capacity, size_t* needed);
 
-/* The kernel text a just-in-time back end compiles. Fails with INGOT_UNSUPPORTED where kernels are compiled ahead
- * of time (cpu, reference). Same protocol as ingot_plan_explain. */
-INGOT_API ingot_status ingot_plan_source(const ingot_plan* plan, ingot_pass pass, char* text, size_t capacity,
-                                         size_t* needed);
+/* The kernel text a just-in-time back end compiles. Fails with INGOT_UNSUPPORTED where kernels are
+ * compiled ahead of time (cpu, reference). Same protocol as ingot_plan_explain. */
+INGOT_API ingot_status ingot_plan_source(const ingot_plan* plan, ingot_pass pass, char* text,
+                                         size_t capacity, size_t* needed);
 
-/* Same inputs, same device: same bits, whatever the number of threads. A row that sees no key: o = 0, lse = -inf,
- * its gradients 0. Inputs may not overlap outputs. */
+/* Same inputs, same device: same bits, whatever the number of threads. A row that sees no key has
+ * o = 0, lse = -inf and gradient 0. Inputs may not overlap outputs. */
 INGOT_API ingot_status ingot_forward(const ingot_plan* plan, const ingot_forward_args* args);
 INGOT_API ingot_status ingot_backward(const ingot_plan* plan, const ingot_backward_args* args);
 
 /* Plan and run in one call. */
 INGOT_API ingot_status ingot_attention_forward(ingot_context* context, const char* device,
-                                               const ingot_problem* problem, const ingot_forward_args* args);
+                                               const ingot_problem* problem,
+                                               const ingot_forward_args* args);
 INGOT_API ingot_status ingot_attention_backward(ingot_context* context, const char* device,
-                                                const ingot_problem* problem, const ingot_backward_args* args);
+                                                const ingot_problem* problem,
+                                                const ingot_backward_args* args);
 
 #ifdef __cplusplus
 }

@@ -1,5 +1,6 @@
-// ingot: exact attention (FlashAttention), forward and backward. A C++20 face over ingot.h: RAII, spans, exceptions.
-// Header only and without logic of its own; ingot.h documents every field, rule and error.
+// ingot: exact attention (FlashAttention), forward and backward. A C++20 face over ingot.h: RAII,
+// spans, exceptions. Header only and without logic of its own; ingot.h documents every field, rule
+// and error.
 #pragma once
 
 #include <cstddef>
@@ -59,7 +60,8 @@ struct Problem {
   float softcap = 0.0F;  ///< 0: off
 };
 
-/// A strided view; strides in elements of [batch, head, seqlen, head_dim]. Inputs are never written through it.
+/// A strided view; strides in elements of [batch, head, seqlen, head_dim]. Inputs are never written
+/// through it.
 using Tensor = ingot_tensor;
 
 /// View of memory that is contiguous in the order [batch, head, seqlen, head_dim].
@@ -124,8 +126,8 @@ class Context {
   ingot_context* handle_ = nullptr;
 };
 
-/// One problem, prepared for one device. Immutable; make it once, run it many times, from any thread. The context
-/// must outlive it.
+/// One problem, prepared for one device. Immutable; make it once, run it many times, from any
+/// thread. The context must outlive it.
 class Plan {
  public:
   Plan(const Context& context, const Problem& problem, const std::string& device = "auto") {
@@ -233,8 +235,8 @@ class Plan {
   ingot_plan* handle_ = nullptr;
 };
 
-/// Forward on device "auto" for float memory contiguous in [batch, head, seqlen, head_dim]. Throws where a span is
-/// smaller than the problem says.
+/// Forward on device "auto" for float memory contiguous in [batch, head, seqlen, head_dim]. Throws
+/// where a span is smaller than the problem says.
 inline void attention(const Context& context, const Problem& p, std::span<const float> q,
                       std::span<const float> k, std::span<const float> v, std::span<float> o) {
   const Plan plan(context, p);  // checks the sizes, so that their products below are safe

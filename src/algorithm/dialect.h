@@ -1,11 +1,12 @@
-// What C++, MSL and NVRTC spell differently, and nothing else. The rest of algorithm/ is written in their common part
-// (C++14 without lambdas, exceptions or the standard library).
+// What C++, MSL and NVRTC spell differently, and nothing else. The rest of algorithm/ is written in
+// their common part (C++14 without lambdas, exceptions or the standard library).
 //
 // A compiler's own code may define these names before including algorithm/:
 //   INGOT_FN          in front of every function here
-//   INGOT_NAMESPACE   where the names go; the CPU back end includes this folder once per instruction set
-//   INGOT_INDEX       type of a position in a sequence
-// and must make exp2_(F), tanh_(F) and max_(F, F) visible for every number type F it uses (float, or a vector of lanes).
+//   INGOT_NAMESPACE   where the names go; the CPU back end includes this folder once per
+//   instruction set INGOT_INDEX       type of a position in a sequence
+// and must make exp2_(F), tanh_(F) and max_(F, F) visible for every number type F it uses (float,
+// or a vector of lanes).
 #if defined(INGOT_DIALECT_H) == defined(INGOT_INCLUDE_AGAIN)
 #ifdef INGOT_DIALECT_H
 #undef INGOT_DIALECT_H

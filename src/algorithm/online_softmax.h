@@ -1,5 +1,6 @@
-// Online softmax (Milakov and Gimelshein, 2018; FlashAttention, Dao et al., 2022): the running maximum and sum of a row
-// in the base-2 domain, safe for rows that have seen no key yet (maximum -inf). F: float, or a vector of one row a lane.
+// Online softmax (Milakov and Gimelshein, 2018; FlashAttention, Dao et al., 2022): the running
+// maximum and sum of a row in the base-2 domain, safe for rows that have seen no key yet (maximum
+// -inf). F: float, or a vector of one row a lane.
 #if defined(INGOT_ONLINE_SOFTMAX_H) == defined(INGOT_INCLUDE_AGAIN)
 #ifdef INGOT_ONLINE_SOFTMAX_H
 #undef INGOT_ONLINE_SOFTMAX_H
@@ -11,7 +12,8 @@
 
 namespace INGOT_NAMESPACE {
 
-// max_ keeps a NaN of its second argument; finite_or_(x, y) is y where x is -inf, else x. Both come from the dialect.
+// max_ keeps a NaN of its second argument; finite_or_(x, y) is y where x is -inf, else x. Both come
+// from the dialect.
 template <class F>
 struct OnlineSoftmax {
   F row_max;  // of the scores so far, base 2; -inf: none

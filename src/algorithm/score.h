@@ -1,8 +1,9 @@
-// The variants of attention, each in one place: the value of a score, its derivative, which pairs are visible, and the
-// block ranges that follow from it. Everything here is pure; `Config` carries the literals `masked` and `softcap`.
+// The variants of attention, each in one place: the value of a score, its derivative, which pairs
+// are visible, and the block ranges that follow from it. Everything here is pure; `Config` carries
+// the literals `masked` and `softcap`.
 //
-// Invariants (property tests): [col_begin(row), col_end(row)) holds exactly the visible cols of a row, the row range
-// those of a col; derivative() is the derivative of value().
+// Invariants (property tests): [col_begin(row), col_end(row)) holds exactly the visible cols of a
+// row, the row range those of a col; derivative() is the derivative of value().
 #if defined(INGOT_SCORE_H) == defined(INGOT_INCLUDE_AGAIN)
 #ifdef INGOT_SCORE_H
 #undef INGOT_SCORE_H
@@ -19,17 +20,20 @@ INGOT_FN Index clamp_index(Index x, Index low, Index high) {
 }
 
 // causal: 0 none, 1 top_left, 2 bottom_right. Window bounds: -1 unbounded. (ingot.h, ingot_problem)
-INGOT_FN ScoreParams make_score_params(float scale, float softcap, Index seqlen_q, Index seqlen_k, int causal,
-                                       Index window_left, Index window_right) {
+INGOT_FN ScoreParams make_score_params(float scale, float softcap, Index seqlen_q, Index seqlen_k,
+                                       int causal, Index window_left, Index window_right) {
   ScoreParams p;
   p.scale = scale;
   p.softcap = softcap;
   p.seqlen_q = seqlen_q;
   p.seqlen_k = seqlen_k;
-  // Position of row 0 among the keys. A band edge beyond either sequence is cut there, so sums cannot overflow.
+  // Position of row 0 among the keys. A band edge beyond either sequence is cut there, so sums
+  // cannot overflow.
   const Index shift = causal == 1 ? 0 : seqlen_k - seqlen_q;
-  const Index left = window_left < 0 || window_left > seqlen_q + seqlen_k ? seqlen_q + seqlen_k : window_left;
-  const Index wide = window_right < 0 || window_right > seqlen_q + seqlen_k ? seqlen_q + seqlen_k : window_right;
+  const Index left =
+      window_left < 0 || window_left > seqlen_q + seqlen_k ? seqlen_q + seqlen_k : window_left;
+  const Index wide =
+      window_right < 0 || window_right > seqlen_q + seqlen_k ? seqlen_q + seqlen_k : window_right;
   const Index right = causal != 0 ? 0 : wide;
   p.band_left = shift - left;
   p.band_right = shift + right;
@@ -61,12 +65,15 @@ INGOT_FN Index row_end(const ScoreParams& p, Index col_last) {
   return clamp_index(col_last - p.band_left + 1, 0, p.seqlen_q);
 }
 
-// Every row of [row_first, row_last] sees every col of [col_first, col_last]: no test per pair is needed.
-INGOT_FN bool is_full(const ScoreParams& p, Index row_first, Index row_last, Index col_first, Index col_last) {
+// Every row of [row_first, row_last] sees every col of [col_first, col_last]: no test per pair is
+// needed.
+INGOT_FN bool is_full(const ScoreParams& p, Index row_first, Index row_last, Index col_first,
+                      Index col_last) {
   return visible(p, row_last, col_first) && visible(p, row_first, col_last);
 }
 
-// The factors of value() and derivative(), made once per call. value_log2 = value * log2(e), so that softmax is exp2.
+// The factors of value() and derivative(), made once per call. value_log2 = value * log2(e), so
+// that softmax is exp2.
 struct ScoreFactors {
   float scale;       // without softcap: value = scale * s
   float inner;       // with: value = softcap * tanh(inner * s)
@@ -94,7 +101,8 @@ INGOT_FN F value_log2(const ScoreFactors& f, F s) {
   }
 }
 
-// d value / d s, from the value in the base-2 domain (backward has it at hand; tanh is not computed again).
+// d value / d s, from the value in the base-2 domain (backward has it at hand; tanh is not computed
+// again).
 template <class Config, class F>
 INGOT_FN F derivative(const ScoreFactors& f, F value_log2) {
   if constexpr (Config::softcap) {

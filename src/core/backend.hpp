@@ -10,8 +10,9 @@
 
 namespace ingot {
 
-/// One device of this machine. plan() is pure: it looks at the problem and the device's fixed properties only.
-/// forward and backward may be called from several threads at once; their arguments have been validated.
+/// One device of this machine. plan() is pure: it looks at the problem and the device's fixed
+/// properties only. forward and backward may be called from several threads at once; their
+/// arguments have been validated.
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -19,7 +20,8 @@ class Backend {
   virtual std::string description() const = 0;  ///< one line for people
   /// Throws Error(unsupported) that says why where the device cannot run the problem.
   virtual Plan plan(const Problem& problem) const = 0;
-  /// Text of a just-in-time kernel. Throws Error(unsupported) where kernels are compiled ahead of time.
+  /// Text of a just-in-time kernel. Throws Error(unsupported) where kernels are compiled ahead of
+  /// time.
   virtual std::string source(const Plan& plan, Pass pass) const;
   virtual void forward(const Plan& plan, const ForwardArgs& args) = 0;
   virtual void backward(const Plan& plan, const BackwardArgs& args) = 0;

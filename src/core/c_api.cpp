@@ -1,4 +1,5 @@
-// The C ABI: turns structs into core's aggregates and exceptions into a status and a text. No logic of its own.
+// The C ABI: turns structs into core's aggregates and exceptions into a status and a text. No logic
+// of its own.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -75,7 +76,8 @@ const T& checked(const T* value, const char* argument) {
   const auto* bytes = reinterpret_cast<const unsigned char*>(value);
   if (std::any_of(bytes + sizeof(T), bytes + value->struct_size, [](auto b) { return b != 0; })) {
     throw Error(Code::unsupported,
-                std::string(argument) + ": sets a field that this version does not know, struct_size " +
+                std::string(argument) +
+                    ": sets a field that this version does not know, struct_size " +
                     std::to_string(value->struct_size) + ", known " + std::to_string(sizeof(T)));
   }
   return *value;
@@ -116,25 +118,29 @@ Tensor to_tensor(const ingot_tensor& t) {
 }
 
 /// lse has three dimensions; the fourth is one element wide.
-Tensor to_lse(const ingot_tensor& t) { return {t.data, {t.stride[0], t.stride[1], t.stride[2], 1}}; }
+Tensor to_lse(const ingot_tensor& t) {
+  return {t.data, {t.stride[0], t.stride[1], t.stride[2], 1}};
+}
 
 std::span<std::byte> to_workspace(void* data, std::size_t bytes) {
   if (data == nullptr && bytes != 0) {
-    throw Error(Code::invalid_argument, "workspace: must not be NULL with workspace_bytes " +
-                                            std::to_string(bytes));
+    throw Error(Code::invalid_argument,
+                "workspace: must not be NULL with workspace_bytes " + std::to_string(bytes));
   }
   return {static_cast<std::byte*>(data), bytes};
 }
 
 ForwardArgs to_args(const ingot_forward_args& c) {
-  return {to_tensor(c.q), to_tensor(c.k),   to_tensor(c.v),
-          to_tensor(c.o), to_lse(c.lse),    to_workspace(c.workspace, c.workspace_bytes)};
+  return {to_tensor(c.q), to_tensor(c.k), to_tensor(c.v),
+          to_tensor(c.o), to_lse(c.lse),  to_workspace(c.workspace, c.workspace_bytes)};
 }
 
 BackwardArgs to_args(const ingot_backward_args& c) {
-  return {to_tensor(c.q),    to_tensor(c.k),  to_tensor(c.v),  to_tensor(c.o),
-          to_lse(c.lse),     to_tensor(c.dout), to_tensor(c.dq), to_tensor(c.dk),
-          to_tensor(c.dv),   to_workspace(c.workspace, c.workspace_bytes)};
+  return {to_tensor(c.q),  to_tensor(c.k),
+          to_tensor(c.v),  to_tensor(c.o),
+          to_lse(c.lse),   to_tensor(c.dout),
+          to_tensor(c.dq), to_tensor(c.dk),
+          to_tensor(c.dv), to_workspace(c.workspace, c.workspace_bytes)};
 }
 
 BoundPlan plan_of(ingot_context* context, const char* device, const ingot_problem* problem) {
@@ -169,8 +175,8 @@ void init(T* value) {
 
 void check_pass(ingot_pass pass) {
   if (pass != INGOT_FORWARD && pass != INGOT_BACKWARD) {
-    throw Error(Code::invalid_argument, "pass: must be an ingot_pass (0 or 1), got " +
-                                            std::to_string(pass));
+    throw Error(Code::invalid_argument,
+                "pass: must be an ingot_pass (0 or 1), got " + std::to_string(pass));
   }
 }
 
@@ -194,9 +200,9 @@ const char* ingot_version(void) {
 }
 
 const char* ingot_status_name(ingot_status status) {
-  static constexpr const char* names[] = {"ok",           "invalid_argument", "unsupported",
-                                          "out_of_memory", "compile_failed",   "device_error",
-                                          "internal"};
+  static constexpr const char* names[] = {
+      "ok",           "invalid_argument", "unsupported", "out_of_memory", "compile_failed",
+      "device_error", "internal"};
   const auto index = static_cast<std::size_t>(status);
   return index < std::size(names) ? names[index] : "unknown";
 }
@@ -278,8 +284,8 @@ ingot_status ingot_plan_explain(const ingot_plan* plan, ingot_format format, cha
   return guarded([&] {
     require(plan, "plan");
     if (format != INGOT_TEXT && format != INGOT_JSON) {
-      throw Error(Code::invalid_argument, "format: must be an ingot_format (0 or 1), got " +
-                                              std::to_string(format));
+      throw Error(Code::invalid_argument,
+                  "format: must be an ingot_format (0 or 1), got " + std::to_string(format));
     }
     const Plan& core_plan = plan->bound.plan;
     copy_text(format == INGOT_JSON ? explain_json(core_plan) : explain_text(core_plan), text,
@@ -287,8 +293,8 @@ ingot_status ingot_plan_explain(const ingot_plan* plan, ingot_format format, cha
   });
 }
 
-ingot_status ingot_plan_source(const ingot_plan* plan, ingot_pass pass, char* text,
-                               size_t capacity, size_t* needed) {
+ingot_status ingot_plan_source(const ingot_plan* plan, ingot_pass pass, char* text, size_t capacity,
+                               size_t* needed) {
   return guarded([&] {
     (void)pass_of(plan, pass);
     copy_text(plan->bound.device->source(plan->bound.plan, static_cast<Pass>(pass)), text, capacity,
@@ -311,19 +317,16 @@ ingot_status ingot_backward(const ingot_plan* plan, const ingot_backward_args* a
 }
 
 ingot_status ingot_attention_forward(ingot_context* context, const char* device,
-                                     const ingot_problem* problem,
-                                     const ingot_forward_args* args) {
-  return guarded([&] {
-    forward(plan_of(context, device, problem), to_args(checked(args, "args")));
-  });
+                                     const ingot_problem* problem, const ingot_forward_args* args) {
+  return guarded(
+      [&] { forward(plan_of(context, device, problem), to_args(checked(args, "args"))); });
 }
 
 ingot_status ingot_attention_backward(ingot_context* context, const char* device,
                                       const ingot_problem* problem,
                                       const ingot_backward_args* args) {
-  return guarded([&] {
-    backward(plan_of(context, device, problem), to_args(checked(args, "args")));
-  });
+  return guarded(
+      [&] { backward(plan_of(context, device, problem), to_args(checked(args, "args"))); });
 }
 
 }  // extern "C"

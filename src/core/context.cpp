@@ -6,7 +6,7 @@ namespace ingot {
 
 std::string Backend::source(const Plan&, Pass) const {
   throw Error(Code::unsupported,
-              "source: kernels of device " + name() + " are compiled ahead of time");
+              "unsupported: source: kernels of device " + name() + " are compiled ahead of time");
 }
 
 Context::Context(const ContextOptions& options) : devices_(make_backends(options)) {}

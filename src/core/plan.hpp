@@ -1,4 +1,5 @@
-// Plan: how one problem runs on one device. A pure function of the problem and the device's properties.
+// Plan: how one problem runs on one device. A pure function of the problem and the device's
+// properties.
 #pragma once
 
 #include <cstddef>

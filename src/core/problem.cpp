@@ -4,29 +4,39 @@ namespace ingot {
 
 std::string_view name(Dtype dtype) {
   switch (dtype) {
-    case Dtype::f32: return "f32";
-    case Dtype::f16: return "f16";
-    case Dtype::bf16: return "bf16";
-    case Dtype::f64: return "f64";
+    case Dtype::f32:
+      return "f32";
+    case Dtype::f16:
+      return "f16";
+    case Dtype::bf16:
+      return "bf16";
+    case Dtype::f64:
+      return "f64";
   }
   return "?";
 }
 
 std::string_view name(Causal causal) {
   switch (causal) {
-    case Causal::none: return "none";
-    case Causal::top_left: return "top_left";
-    case Causal::bottom_right: return "bottom_right";
+    case Causal::none:
+      return "none";
+    case Causal::top_left:
+      return "top_left";
+    case Causal::bottom_right:
+      return "bottom_right";
   }
   return "?";
 }
 
 std::int64_t size_bytes(Dtype dtype) {
   switch (dtype) {
-    case Dtype::f32: return 4;
+    case Dtype::f32:
+      return 4;
     case Dtype::f16:
-    case Dtype::bf16: return 2;
-    case Dtype::f64: return 8;
+    case Dtype::bf16:
+      return 2;
+    case Dtype::f64:
+      return 8;
   }
   return 0;
 }

@@ -1,4 +1,5 @@
-// What the caller asks for: Problem (sizes, dtypes, variant) and the tensors of one call. Aggregates without behaviour.
+// What the caller asks for: Problem (sizes, dtypes, variant) and the tensors of one call.
+// Aggregates without behaviour.
 #pragma once
 
 #include <array>
@@ -17,8 +18,9 @@ std::string_view name(Dtype dtype);
 std::string_view name(Causal causal);
 std::int64_t size_bytes(Dtype dtype);
 
-/// Sizes in elements; see ingot_problem in ingot.h for the meaning of every field. Defaults are resolved here:
-/// no dtype is "default", scale is the number used, softcap 0 means none, windows are -1 or a bound.
+/// Sizes in elements; see ingot_problem in ingot.h for the meaning of every field. Defaults are
+/// resolved here: no dtype is "default", scale is the number used, softcap 0 means none, windows
+/// are -1 or a bound.
 struct Problem {
   std::int64_t batch = 1, num_heads = 1, num_heads_kv = 1;
   std::int64_t seqlen_q = 0, seqlen_k = 0, head_dim = 0, head_dim_v = 0;
@@ -49,7 +51,7 @@ struct Tensor {
 
 struct ForwardArgs {
   ConstTensor q, k, v;
-  Tensor o, lse;  ///< lse: f32, data null where not wanted
+  Tensor o, lse;                   ///< lse: f32, data null where not wanted
   std::span<std::byte> workspace;  ///< empty: the back end's own
 };
 

@@ -11,7 +11,8 @@ namespace ingot {
 namespace {
 
 constexpr std::int64_t max_head_dim = 1024;
-constexpr std::int64_t max_count = std::int64_t{1} << 40;  // of one size; their product is bounded below
+constexpr std::int64_t max_count = std::int64_t{1}
+                                   << 40;  // of one size; their product is bounded below
 constexpr std::size_t workspace_alignment = 64;
 
 [[noreturn]] void fail(const std::string& message) { throw Error(Code::invalid_argument, message); }
@@ -51,7 +52,9 @@ std::uint64_t multiply(std::uint64_t a, std::uint64_t b) {
   return __builtin_mul_overflow(a, b, &product) ? UINT64_MAX : product;
 }
 
-std::uint64_t add(std::uint64_t a, std::uint64_t b) { return a > UINT64_MAX - b ? UINT64_MAX : a + b; }
+std::uint64_t add(std::uint64_t a, std::uint64_t b) {
+  return a > UINT64_MAX - b ? UINT64_MAX : a + b;
+}
 
 std::uint64_t magnitude(std::int64_t x) {
   return x < 0 ? 0 - static_cast<std::uint64_t>(x) : static_cast<std::uint64_t>(x);
@@ -151,8 +154,8 @@ Shapes shapes_of(const Problem& p) {
           {{p.batch, p.num_heads, p.seqlen_q, 1}}};
 }
 
-void check_gradient(const char* argument, const Tensor& tensor, const Extents& extents,
-                    Dtype dtype, const BackwardArgs& args) {
+void check_gradient(const char* argument, const Tensor& tensor, const Extents& extents, Dtype dtype,
+                    const BackwardArgs& args) {
   if (tensor.data == nullptr) return;
   check_output(argument, tensor, extents, dtype);
   const std::pair<const char*, const void*> inputs[] = {

@@ -66,7 +66,7 @@ class BackwardWorker {
     const Index end = std::min(col_end(score_, row + rows_ - 1), unit_.col_end);
     if (begin < end) load_block(head);
     if (dq_) std::fill_n(s_.dq_t, problem_.head_dim * l_.ld_m, 0.0F);
-    for (Index col = begin / l_.block_n * l_.block_n; col < end; col += l_.block_n) visit_tile(col);
+    for (Index col = begin / l_.block_n * l_.block_n; col < end; col += l_.block_n) visit_keys(col);
     if (dq_) {
       store_transposed(s_.dq_t, l_.ld_m, s_.ones,
                        head_rows(args_.dq, problem_.dq, unit_.batch, head),
@@ -74,9 +74,19 @@ class BackwardWorker {
     }
   }
 
-  void visit_tile(Index col) {
+  /// One tile, or several lower ones on the edge of the mask, where fewer keys leave less of a tile
+  /// that is computed for nothing.
+  void visit_keys(Index col) {
+    constexpr Index edge_cols = 32;
+    const Index end = std::min(col + l_.block_n, problem_.seqlen_k);
+    const bool full = is_full(score_, row_, row_ + rows_ - 1, col, end - 1);
+    const Index step = full ? end - col : edge_cols;
+    for (; col < end; col += step) visit_tile(col, std::min(step, end - col));
+  }
+
+  void visit_tile(Index col, Index cols) {
     BackwardTile t;
-    t.cols = std::min(l_.block_n, problem_.seqlen_k - col);
+    t.cols = cols;
     t.row_first = std::max(row_begin(score_, col) - row_, Index{0});
     t.row_end = std::min(row_end(score_, col + t.cols - 1) - row_, rows_);
     if (t.row_first >= t.row_end) return;

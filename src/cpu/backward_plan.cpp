@@ -85,9 +85,10 @@ void explain_blocks(PassPlan& pass, const BackwardLayout& layout) {
                      " keys: the tiles of one block take at most half of the L2 cache");
   if (pass.config.masked)
     pass.why.push_back("tiles outside the mask are skipped; those on its edge are tested per pair");
-  pass.why.push_back(
-      "k and v are copied to f32 tiles, sums are f32 and rounded once, when dq, dk and dv are "
-      "stored");
+  pass.why.push_back(pass.config.convert_kv
+                         ? "k and v are copied to f32 tiles"
+                         : "f32 keys and values are read where they are, unless strides forbid it");
+  pass.why.push_back("sums are f32 and rounded once, when dq, dk and dv are stored");
 }
 
 }  // namespace
@@ -143,7 +144,7 @@ PassPlan plan_backward(const Problem& problem, const CpuCaps& caps) {
                                               problem.seqlen_k, static_cast<int>(problem.causal),
                                               problem.window_left, problem.window_right));
   config.softcap = problem.softcap > 0;
-  config.convert_kv = true;
+  config.convert_kv = problem.k != Dtype::f32 || problem.v != Dtype::f32;
 
   const std::int64_t threads = std::max<std::int64_t>(caps.threads, 1);
   const std::int64_t heads = problem.batch * problem.num_heads_kv;

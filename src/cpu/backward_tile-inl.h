@@ -66,37 +66,45 @@ HWY_INLINE Vec zero_unless(hn::Mask<Vec::Tag> keep, Vec x) {
   return Vec(hn::IfThenElseZero(keep, x.raw));
 }
 
-/// P = exp2(value - lse) and dS = P * (dP - delta) * derivative, in place. On an edge, pairs that
-/// are not visible become 0, and the result says whether all scores were finite, visible or not.
+/// P = exp2(value - lse) and dS = P * (dP - delta) * derivative, in place, for key j and the rows
+/// of one vector. On an edge, pairs that are not visible become 0, and the result is 0 where the
+/// scores were finite, visible or not, else NaN.
+template <class Config, bool kEdge, bool kNeedsDs>
+HWY_INLINE Vec weigh(const ScoreFactors& factors, const BackwardScratch& s, Index ld, Index j,
+                     Index m) {
+  float* const p_at = s.p + j * ld + m;
+  float* const ds_at = s.ds + j * ld + m;
+  const Vec score = Vec::load(p_at);
+  const Vec value = value_log2<Config>(factors, score);
+  Vec finite = score * 0.0F;
+  Vec p = exp2_(value - Vec::load(s.lse + m));
+  Vec ds(0.0F);
+  if constexpr (kNeedsDs) {
+    const Vec dp = Vec::load(ds_at);
+    ds = p * (dp - Vec::load(s.delta + m)) * derivative<Config>(factors, value);
+    finite = fma_(dp, Vec(0.0F), finite);
+  }
+  if constexpr (kEdge) {
+    const Vec col(static_cast<float>(j));
+    const auto visible_lanes = hn::And(hn::Ge(col.raw, Vec::load(s.seen_first + m).raw),
+                                       hn::Lt(col.raw, Vec::load(s.seen_end + m).raw));
+    p = zero_unless(visible_lanes, p);
+    ds = zero_unless(visible_lanes, ds);
+  }
+  p.store(p_at);
+  if constexpr (kNeedsDs) ds.store(ds_at);
+  return finite;
+}
+
+/// All pairs of the tile. False on an edge where a score is not finite.
 template <class Config, bool kEdge, bool kNeedsDs>
 bool make_weights(const ScoreFactors& factors, const BackwardTile& t, const BackwardScratch& s,
                   Index ld) {
   Vec finite(0.0F);
   for (Index j = 0; j < t.cols; ++j) {
-    const Vec col(static_cast<float>(j));
-    float* const p_row = s.p + j * ld;
-    float* const ds_row = s.ds + j * ld;
     for (Index m = t.lane_first; m < t.lane_end; m += kLanes) {
-      const Vec score = Vec::load(p_row + m);
-      const Vec value = value_log2<Config>(factors, score);
-      Vec p = exp2_(value - Vec::load(s.lse + m));
-      [[maybe_unused]] hn::Mask<Vec::Tag> keep;
-      if constexpr (kEdge) {
-        keep = hn::And(hn::Ge(col.raw, Vec::load(s.seen_first + m).raw),
-                       hn::Lt(col.raw, Vec::load(s.seen_end + m).raw));
-        p = zero_unless(keep, p);
-        finite = fma_(score, Vec(0.0F), finite);
-      }
-      p.store(p_row + m);
-      if constexpr (kNeedsDs) {
-        const Vec dp = Vec::load(ds_row + m);
-        Vec ds = p * (dp - Vec::load(s.delta + m)) * derivative<Config>(factors, value);
-        if constexpr (kEdge) {
-          ds = zero_unless(keep, ds);
-          finite = fma_(dp, Vec(0.0F), finite);
-        }
-        ds.store(ds_row + m);
-      }
+      const Vec of_vector = weigh<Config, kEdge, kNeedsDs>(factors, s, ld, j, m);
+      if constexpr (kEdge) finite = finite + of_vector;
     }
   }
   return !any_differs(finite, Vec(0.0F));

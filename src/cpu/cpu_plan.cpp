@@ -13,6 +13,8 @@ namespace {
 
 // A kernel works on this many vectors of query rows at a time (kTileVecs of tile-inl.h).
 constexpr std::int64_t panel_vectors = 2;
+// A tile of keys and values comes from afar, or is converted, once for this many panels.
+constexpr std::int64_t panels_per_block = 4;
 // With at most this many rows that read the same keys, lanes hold dims instead of rows.
 constexpr std::int64_t most_decode_rows = 8;
 // Keys are split until there are this many units, so that many threads find work; never into less
@@ -33,23 +35,16 @@ std::int64_t rows_to_pack(const Problem& p) { return p.seqlen_q * (p.num_heads /
 
 bool is_few_rows(const Problem& p) { return rows_to_pack(p) <= most_decode_rows; }
 
-// Wide heads reuse a tile of keys, and 16-bit ones its conversion, for more rows; narrow ones keep
-// the memory small.
-std::int64_t panels_per_block(const Problem& p) {
-  if (needs_conversion(p) || widest_head(p) >= 128) return 4;
-  return widest_head(p) > 64 ? 2 : 1;
-}
-
 std::int64_t choose_block_m(const Problem& p, const CpuCaps& caps) {
   if (is_few_rows(p)) return std::max<std::int64_t>(rows_to_pack(p), 1);
-  const std::int64_t longest = panel_vectors * caps.lanes * panels_per_block(p);
+  const std::int64_t longest = panel_vectors * caps.lanes * panels_per_block;
   const std::int64_t rows = p.seqlen_q * 2 <= longest ? rows_to_pack(p) : p.seqlen_q;
   return std::clamp(round_up(rows, caps.lanes), caps.lanes, longest);
 }
 
 std::int64_t choose_block_n(const Problem& p) {
   const std::int64_t widest = widest_head(p);
-  const std::int64_t keys = widest > 512 ? 32 : widest > 256 || is_few_rows(p) ? 64 : 128;
+  const std::int64_t keys = widest > 512 ? 32 : widest <= 64 || is_few_rows(p) ? 64 : 128;
   return std::clamp<std::int64_t>(p.seqlen_k, 1, keys);
 }
 
@@ -61,36 +56,43 @@ std::int64_t choose_split(const Problem& p, std::int64_t block_m) {
   return std::clamp<std::int64_t>(p.seqlen_k / keys, 1, wanted);
 }
 
+std::string text(std::int64_t n) { return std::to_string(n); }
+
+std::string block_m_sentence(const Config& c, const CpuCaps& caps) {
+  const std::string lanes = text(caps.lanes) + " lanes of " + std::string(caps.target);
+  if (is_decode(c)) {
+    return "decode: " + text(c.block_m) + " query rows read the same keys; dims lie in the " +
+           lanes + ", keys and values are streamed once";
+  }
+  return "block_m " + text(c.block_m) + ": query rows lie in the " + lanes + ", " +
+         text(panel_vectors) + " vectors to a panel, up to " + text(panels_per_block) +
+         " panels share a tile of keys";
+}
+
 void explain(PassPlan& pass, const Problem& p, const CpuCaps& caps) {
   const Config& c = pass.config;
-  if (is_decode(c)) {
-    pass.why.push_back("decode: " + std::to_string(c.block_m) +
-                       " query rows read the same keys; dims lie in the " +
-                       std::to_string(caps.lanes) + " lanes of " + std::string(caps.target) +
-                       ", keys and values are streamed once");
-  } else {
-    pass.why.push_back("block_m " + std::to_string(c.block_m) + ": query rows lie in the " +
-                       std::to_string(caps.lanes) + " lanes of " + std::string(caps.target) + ", " +
-                       std::to_string(panel_vectors) + " vectors to a register tile");
-  }
-  pass.why.push_back("block_n " + std::to_string(c.block_n) +
-                     ": scores, queries and outputs of a block stay in the L1 cache");
   const ForwardGrid grid = make_forward_grid(p, c.block_m, c.split_k);
+  pass.why.push_back(block_m_sentence(c, caps));
+  pass.why.push_back("block_n " + text(c.block_n) + ": the scores of a panel stay in the L1 cache");
   if (grid.heads_per_block > 1) {
-    pass.why.push_back(std::to_string(grid.heads_per_block) +
+    pass.why.push_back(text(grid.heads_per_block) +
                        " query heads of a kv head share one block: they read the same keys");
   }
   if (c.split_k > 1) {
-    pass.why.push_back("split_k " + std::to_string(c.split_k) + ": " + std::to_string(grid.blocks) +
+    pass.why.push_back("split_k " + text(c.split_k) + ": " + text(grid.blocks) +
                        " blocks of query rows alone would leave threads idle; partial results are "
                        "merged in order");
   }
-  if (c.convert_kv)
+  if (c.convert_kv && is_decode(c)) {
+    pass.why.push_back("convert_kv: keys or values are 16-bit and become f32 in registers");
+  } else if (c.convert_kv) {
     pass.why.push_back(
         "convert_kv: keys or values are 16-bit; tiles of them become f32 once per block");
-  if (c.masked)
+  }
+  if (c.masked) {
     pass.why.push_back(
         "masked: tiles outside the mask are skipped, those on its edge are tested per pair");
+  }
 }
 
 }  // namespace

@@ -35,7 +35,7 @@ class ForwardUnit {
 
  private:
   void load_panel(Index index);
-  void visit_tile(Panel& panel, Index col_first, Index cols, const TileRows& k, const TileRows& v);
+  void visit_tile(Panel& panel, Index tile_first, Index tile_cols, TileRows k, TileRows v);
   float scores(const Panel& panel, Index cols, const TileRows& k, bool full);
   void transform(const Panel& panel, Index cols, bool full);
   bool raise(Panel& panel);
@@ -153,13 +153,16 @@ void ForwardUnit<Variant>::load_panel(Index index) {
   }
 }
 
+// The panel's part of a tile: the cols that at least one of its rows sees.
 template <class Variant>
-void ForwardUnit<Variant>::visit_tile(Panel& panel, Index col_first, Index cols, const TileRows& k,
-                                      const TileRows& v) {
-  const Index col_last = col_first + cols - 1;
-  if (col_end(params_, panel.row_last) <= col_first ||
-      col_begin(params_, panel.row_first) > col_last)
-    return;
+void ForwardUnit<Variant>::visit_tile(Panel& panel, Index tile_first, Index tile_cols, TileRows k,
+                                      TileRows v) {
+  const Index col_first = std::max(tile_first, col_begin(params_, panel.row_first));
+  const Index col_last = std::min(tile_first + tile_cols, col_end(params_, panel.row_last)) - 1;
+  if (col_first > col_last) return;
+  const Index cols = col_last - col_first + 1;
+  k.data += (col_first - tile_first) * k.row_stride;
+  v.data += (col_first - tile_first) * v.row_stride;
   const bool full = is_full(params_, panel.row_first, panel.row_last, col_first, col_last);
   if (!full) set_bounds(panel, col_first, cols);
   const float scale = scores(panel, cols, k, full);

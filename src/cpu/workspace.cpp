@@ -1,6 +1,7 @@
 #include "cpu/workspace.hpp"
 
 #include <algorithm>
+#include <cstdint>
 #include <string>
 
 #include "core/error.hpp"
@@ -13,7 +14,10 @@ namespace {
 constexpr std::size_t most_kept = 8;
 
 WorkspacePool::Buffer allocate(std::size_t bytes) {
-  void* const data = ::operator new[](bytes, std::align_val_t{64}, std::nothrow);
+  constexpr std::size_t largest_object = PTRDIFF_MAX;
+  void* const data = bytes <= largest_object
+                         ? ::operator new[](bytes, std::align_val_t{64}, std::nothrow)
+                         : nullptr;
   if (data == nullptr) {
     throw Error(Code::out_of_memory,
                 "workspace: cannot allocate " + std::to_string(bytes) + " bytes");
