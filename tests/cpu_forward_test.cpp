@@ -99,7 +99,7 @@ INSTANTIATE_TEST_SUITE_P(EveryTarget, CpuForward, testing::ValuesIn(supported_ta
 
 TEST_P(CpuForward, PlansForTheTargetThatRuns) {
   const CpuCaps caps = detect_cpu(1);
-  EXPECT_EQ(caps.target, hwy::TargetName(GetParam()));
+  EXPECT_EQ(caps.target, instruction_set(GetParam()));
   EXPECT_EQ(caps.lanes, simd_lanes());
 }
 

@@ -10,7 +10,7 @@
 HWY_BEFORE_NAMESPACE();
 namespace ingot::HWY_NAMESPACE {
 std::int64_t lanes_of_target() { return kLanes; }
-const char* name_of_target() { return hwy::TargetName(HWY_TARGET); }
+std::int64_t this_target() { return HWY_TARGET; }
 }  // namespace ingot::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
@@ -25,16 +25,26 @@ namespace ingot {
 namespace {
 
 HWY_EXPORT(lanes_of_target);
-HWY_EXPORT(name_of_target);
+HWY_EXPORT(this_target);
 
 }  // namespace
 
 std::int64_t simd_lanes() { return HWY_DYNAMIC_DISPATCH(lanes_of_target)(); }
 
+std::string_view instruction_set(std::int64_t target) {
+#if HWY_ARCH_X86
+  if (target == HWY_AVX3) return "AVX-512";
+  if (target == HWY_AVX2) return "AVX2";
+#elif HWY_ARCH_ARM
+  if (target != HWY_EMU128 && target != HWY_SCALAR) return "NEON";
+#endif
+  return "portable";
+}
+
 CpuCaps detect_cpu(int threads) {
   CpuCaps caps;
   caps.threads = threads;
-  caps.target = HWY_DYNAMIC_DISPATCH(name_of_target)();
+  caps.target = instruction_set(HWY_DYNAMIC_DISPATCH(this_target)());
   caps.lanes = simd_lanes();
 #if defined(_SC_LEVEL1_DCACHE_SIZE)
   const long l1 = sysconf(_SC_LEVEL1_DCACHE_SIZE);

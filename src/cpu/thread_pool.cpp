@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <system_error>
 
 namespace ingot {
 namespace {
@@ -41,7 +42,11 @@ ThreadPool::~ThreadPool() {
 }
 
 void ThreadPool::start_threads() {
-  for (int i = 1; i < threads_; ++i) workers_.emplace_back([this] { serve(); });
+  try {
+    for (int i = 1; i < threads_; ++i) workers_.emplace_back([this] { serve(); });
+  } catch (const std::system_error&) {
+    // The system gives no more threads. The bits do not depend on their number: go on with these.
+  }
 }
 
 void ThreadPool::work(Job& job, int worker) {
