@@ -104,8 +104,13 @@ bool check_device(const Context& context, const std::string& device, const Sente
 }
 
 HeadIndex chosen_head(const DemoOptions& o, const Sentence& s, const Array& lse) {
-  if (o.layer > s.layers()) throw UsageError("--layer: must be 1 to " + std::to_string(s.layers()));
-  if (o.head > s.heads()) throw UsageError("--head: must be 1 to " + std::to_string(s.heads()));
+  const auto require = [](const char* option, std::int64_t value, std::int64_t most) {
+    if (value <= most) return;
+    throw UsageError(std::string(option) + ": must be 1 to " + std::to_string(most) + ", got " +
+                     std::to_string(value));
+  };
+  require("--layer", o.layer, s.layers());
+  require("--head", o.head, s.heads());
   if (o.layer == 0 && o.head == 0) return most_focused(s, lse);
   return {std::max<std::int64_t>(o.layer, 1) - 1, std::max<std::int64_t>(o.head, 1) - 1};
 }

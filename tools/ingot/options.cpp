@@ -2,6 +2,7 @@
 
 #include <charconv>
 #include <cmath>
+#include <sstream>
 #include <system_error>
 
 #include "dtype.hpp"
@@ -52,6 +53,12 @@ void parse_window(const std::string& text, Problem& problem) {
   }
 }
 
+std::string number_text(float number) {
+  std::ostringstream text;
+  text << number;
+  return text.str();
+}
+
 }  // namespace
 
 void apply(const VariantOptions& options, Problem& problem) {
@@ -61,13 +68,15 @@ void apply(const VariantOptions& options, Problem& problem) {
   if (options.scale) {
     if (*options.scale == 0 || !std::isfinite(*options.scale)) {
       throw UsageError(
-          "--scale: must be a finite number other than 0 (without it: 1 / sqrt(head_dim))");
+          "--scale: must be a finite number other than 0 (without it: 1 / sqrt(head_dim)), got " +
+          number_text(*options.scale));
     }
     problem.scale = *options.scale;
   }
   if (options.softcap) {
     if (!(*options.softcap > 0) || !std::isfinite(*options.softcap)) {
-      throw UsageError("--softcap: must be a finite number above 0 (without it: no cap)");
+      throw UsageError("--softcap: must be a finite number above 0 (without it: no cap), got " +
+                       number_text(*options.softcap));
     }
     problem.softcap = *options.softcap;
   }

@@ -1,0 +1,12 @@
+// Sums of kernel counters, for softmetal_get_counters.
+#pragma once
+
+#include <string>
+
+#include "msl/library.hpp"
+
+namespace softmetal {
+
+void count_dispatch(const std::string& kernel, const msl::Counters& counters);
+
+}  // namespace softmetal
