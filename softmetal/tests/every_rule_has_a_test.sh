@@ -13,6 +13,7 @@ for rule in $rules; do
   found=
   for file in $(grep -lF "$rule" "$tests"/host_*_test.cpp || true); do
     program=$programs/softmetal_$(basename "$file" .cpp)
+    [ -x "$program" ] || { echo "$program is not built"; exit 1; }
     if ! SOFTMETAL_IGNORE=$rule "$program" > /dev/null 2>&1; then
       found=yes
       break
