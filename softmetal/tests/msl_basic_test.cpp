@@ -91,7 +91,8 @@ template <typename T>
   }
   simdgroup_store(sum, c + g.y * 8 * n + g.x * 8, n);
 }
-template [[host_name("mm_float")]] [[kernel]] void mm<float>(device const float*, device const float*, device float*, constant int&, uint2);
+template [[host_name("mm_float")]] [[kernel]] void mm<float>(
+    device const float*, device const float*, device float*, constant int&, uint2);
 template [[host_name("mm_half")]] [[kernel]] decltype(mm<half>) mm<half>;
 template [[host_name("mm_bfloat")]] [[kernel]] decltype(mm<bfloat>) mm<bfloat>;
 )",

@@ -28,7 +28,8 @@ template <typename T>
 [[kernel]] void mm(device const T* a [[buffer(0)]], device const T* b [[buffer(1)]],
                    device float* c [[buffer(2)]], constant int& n [[buffer(3)]],
                    threadgroup T* tiles [[threadgroup(0)]],
-                   uint2 g [[threadgroup_position_in_grid]], ushort t [[thread_index_in_threadgroup]],
+                   uint2 g [[threadgroup_position_in_grid]],
+                   ushort t [[thread_index_in_threadgroup]],
                    ushort sg [[simdgroup_index_in_threadgroup]]) {
   threadgroup T* x = tiles;
   threadgroup T* y = tiles + kTile * kTile;
@@ -92,7 +93,8 @@ kernel void h(device const uchar* in [[buffer(0)]], device atomic_uint* out [[bu
   threadgroup_barrier(mem_flags::mem_threadgroup);
   atomic_fetch_add_explicit(&bins[in[i]], 1u, memory_order_relaxed);
   threadgroup_barrier(mem_flags::mem_threadgroup);
-  atomic_fetch_add_explicit(&out[t], atomic_load_explicit(&bins[t], memory_order_relaxed), memory_order_relaxed);
+  atomic_fetch_add_explicit(&out[t], atomic_load_explicit(&bins[t], memory_order_relaxed),
+                            memory_order_relaxed);
 })",
             "h");
   std::vector<unsigned char> in(4096);
@@ -115,7 +117,10 @@ kernel void scan(device const uint* in [[buffer(0)]], device uint* out [[buffer(
   uint x = in[i], s = simd_prefix_inclusive_sum(x);
   if (lane == 31) totals[sg] = s;
   threadgroup_barrier(mem_flags::mem_threadgroup);
-  if (sg == 0) { uint t = lane < 8 ? totals[lane] : 0u; totals[lane] = simd_prefix_exclusive_sum(t); }
+  if (sg == 0) {
+    uint t = lane < 8 ? totals[lane] : 0u;
+    totals[lane] = simd_prefix_exclusive_sum(t);
+  }
   threadgroup_barrier(mem_flags::mem_threadgroup);
   out[i] = s + totals[sg];
   atomic_fetch_max_explicit(most, x, memory_order_relaxed);
@@ -223,7 +228,11 @@ kernel void other(device float* out [[buffer(0)]]) { out[0] = 1; })";
 
 void language() {
   Program p(kHeader + R"(
-struct Point { packed_float3 at; half w; float length2() const { return dot(float3(at), float3(at)); } };
+struct Point {
+  packed_float3 at;
+  half w;
+  float length2() const { return dot(float3(at), float3(at)); }
+};
 template <typename T, int N> struct Tile { T v[N]; thread T& operator[](int i) { return v[i]; } };
 kernel void l(device float* out [[buffer(0)]], device const Point* points [[buffer(1)]],
               uint i [[thread_position_in_grid]]) {
@@ -245,7 +254,8 @@ kernel void l(device float* out [[buffer(0)]], device const Point* points [[buff
   out[i * 8 + 4] = v.z * 10 + v.w;
   out[i * 8 + 5] = as_type<float>(as_type<uint>(twice(1.5f)));
   out[i * 8 + 6] = float(popcount(0xf0u) + clz(1u)) + select(1.0f, 2.0f, i == 0);
-  out[i * 8 + 7] = fast::exp2(3.0f) + precise::sqrt(16.0f) + clamp(7.0f, 0.0f, 1.0f) + max(2, int(i));
+  out[i * 8 + 7] =
+      fast::exp2(3.0f) + precise::sqrt(16.0f) + clamp(7.0f, 0.0f, 1.0f) + max(2, int(i));
 })",
             "l");
   struct Point {

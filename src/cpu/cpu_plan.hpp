@@ -13,8 +13,8 @@ namespace ingot {
 
 struct CpuCaps {
   int threads = 1;
-  std::string_view target;  ///< as instruction_set() names it
-  std::int64_t lanes = 1;   ///< f32 lanes of its vectors
+  std::string_view target;                              ///< as instruction_set() names it
+  std::int64_t lanes = 1;                               ///< f32 lanes of its vectors
   std::size_t l1_bytes = 32 << 10, l2_bytes = 1 << 20;  ///< caches of one core
 };
 
