@@ -20,8 +20,7 @@ block()
   set(BUILD_SHARED_LIBS OFF)
   foreach(switch HWY_ENABLE_CONTRIB HWY_ENABLE_EXAMPLES HWY_ENABLE_TESTS HWY_ENABLE_INSTALL
                  CLI11_BUILD_TESTS CLI11_BUILD_EXAMPLES CLI11_BUILD_DOCS CLI11_INSTALL
-                 JSON_BuildTests JSON_Install BUILD_GMOCK INSTALL_GTEST
-                 BENCHMARK_ENABLE_TESTING BENCHMARK_ENABLE_INSTALL)
+                 JSON_BuildTests JSON_Install BUILD_GMOCK INSTALL_GTEST)
     set(${switch} OFF)
   endforeach()
   set(HWY_FORCE_STATIC_LIBS ON)
@@ -38,11 +37,7 @@ block()
     ingot_dependency(googletest https://github.com/google/googletest/archive/refs/tags/v1.14.0.tar.gz
       8ad598c73ad796e0d8280b082cebd82a630d73e73cd3c70057938a6501bba5d7 NAMES GTest 1.10 CONFIG)
   endif()
-  if(bench_sources)
-    ingot_dependency(benchmark https://github.com/google/benchmark/archive/refs/tags/v1.8.3.tar.gz
-      6bc180a57d23d4d9515519f92b0c83d61b05b5bab188961f36ac7b06b0d9e9ce 1.6 CONFIG)
-  endif()
-  foreach(target hwy CLI11 nlohmann_json gtest gtest_main benchmark benchmark_main)
+  foreach(target hwy CLI11 nlohmann_json gtest gtest_main)
     if(TARGET ${target})
       set_property(TARGET ${target} PROPERTY SYSTEM ON)  # its headers' warnings are not ours
     endif()

@@ -45,7 +45,6 @@ def build(scratch: Path, jobs: int) -> bool:
     if not (folder / "build.ninja").exists():
         options = [
             "-DCMAKE_BUILD_TYPE=Release",
-            "-DINGOT_BUILD_BENCH=OFF",
             "-DINGOT_WARNINGS_AS_ERRORS=OFF",
         ]
         subprocess.run(
