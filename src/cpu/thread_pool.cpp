@@ -45,7 +45,7 @@ void ThreadPool::start_threads() {
   try {
     for (int i = 1; i < threads_; ++i) workers_.emplace_back([this] { serve(); });
   } catch (const std::system_error&) {
-    // The system gives no more threads. The bits do not depend on their number: go on with these.
+    return;  // the system gives no more: go on with these, the bits do not depend on their number
   }
 }
 
