@@ -5,8 +5,8 @@
 //   INGOT_FN          in front of every function here
 //   INGOT_NAMESPACE   where the names go; the CPU back end includes this folder once per
 //   instruction set INGOT_INDEX       type of a position in a sequence
-// and must make exp2_(F), tanh_(F) and max_(F, F) visible for every number type F it uses (float,
-// or a vector of lanes).
+// and must make exp2_(F), tanh_(F), max_(F, F) and finite_or_(F, F) visible for every number type F
+// it uses (float, or a vector of lanes).
 #if defined(INGOT_DIALECT_H) == defined(INGOT_INCLUDE_AGAIN)
 #ifdef INGOT_DIALECT_H
 #undef INGOT_DIALECT_H

@@ -12,8 +12,8 @@
 
 namespace INGOT_NAMESPACE {
 
-// max_ keeps a NaN of its second argument; finite_or_(x, y) is y where x is -inf, else x. Both come
-// from the dialect.
+// finite_or_(x, y) is y where x is -inf, else x. It comes from the dialect, like max_, which may
+// drop a NaN: a score that is NaN still makes its exp2_, and with it row_sum, NaN.
 template <class F>
 struct OnlineSoftmax {
   F row_max;  // of the scores so far, base 2; -inf: none

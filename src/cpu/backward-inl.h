@@ -191,18 +191,11 @@ class BackwardWorker {
   bool has_dead_row_ = false;
 };
 
-struct PlainScore {
-  static constexpr bool softcap = false;
-};
-struct CappedScore {
-  static constexpr bool softcap = true;
-};
-
 inline void run_backward_unit(const BackwardCall& call, const BackwardUnit& unit, float* scratch) {
   if (call.problem.softcap > 0.0F) {
-    BackwardWorker<CappedScore>(call, unit, scratch).run();
+    BackwardWorker<SoftcapVariant>(call, unit, scratch).run();
   } else {
-    BackwardWorker<PlainScore>(call, unit, scratch).run();
+    BackwardWorker<PlainVariant>(call, unit, scratch).run();
   }
 }
 

@@ -1,4 +1,4 @@
-// What the kernels of the forward pass share: variants, the end of a row, and, where the keys of a
+// What the kernels of the forward pass share: the end of a row, and, where the keys of a
 // block are split, its partial results added up in the order of the keys.
 #if defined(INGOT_CPU_MERGE_INL_H) == defined(HWY_TARGET_TOGGLE)
 #ifdef INGOT_CPU_MERGE_INL_H
@@ -16,13 +16,6 @@
 
 HWY_BEFORE_NAMESPACE();
 namespace ingot::HWY_NAMESPACE {
-
-struct PlainVariant {
-  static constexpr bool softcap = false;
-};
-struct SoftcapVariant {
-  static constexpr bool softcap = true;
-};
 
 inline constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
 

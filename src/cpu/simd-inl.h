@@ -29,6 +29,14 @@ HWY_BEFORE_NAMESPACE();
 namespace ingot::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
+// The Config of value_log2() and derivative().
+struct PlainVariant {
+  static constexpr bool softcap = false;
+};
+struct SoftcapVariant {
+  static constexpr bool softcap = true;
+};
+
 inline constexpr std::int64_t kLanes = HWY_LANES(float);
 
 struct Vec {
@@ -53,7 +61,7 @@ struct Vec {
 /// a * b + c, rounded once.
 HWY_INLINE Vec fma_(Vec a, Vec b, Vec c) { return Vec(hn::MulAdd(a.raw, b.raw, c.raw)); }
 
-/// The larger one; a NaN in b stays.
+/// The larger one. A NaN may stay or be dropped, by instruction set.
 HWY_INLINE Vec max_(Vec a, Vec b) { return Vec(hn::Max(a.raw, b.raw)); }
 
 HWY_INLINE Vec finite_or_(Vec x, Vec y) {

@@ -106,6 +106,9 @@ def main() -> int:
     )
     parser.add_argument("--scratch", type=Path, default=ROOT / "build/mutations")
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument(
+        "--check", action="store_true", help="only see that the list fits the sources"
+    )
     parser.add_argument("filters", nargs="*", metavar="FILTER")
     args = parser.parse_args()
     scratch = args.scratch.resolve()
@@ -117,6 +120,8 @@ def main() -> int:
         if not args.filters or any(f in m["file"] + " " + m["what"] for f in args.filters)
     ]
     check_up_to_date(chosen)
+    if args.check:
+        return 0
     copy_sources(scratch)
     if not build(scratch, args.jobs):
         sys.exit("the sound sources do not build")
