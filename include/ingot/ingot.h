@@ -108,17 +108,47 @@ typedef struct ingot_problem {
  * [batch, num_heads, seqlen_q]; its stride[3] is not looked at. Strides of inputs may be 0 or
  * negative; elements of an output may not overlap. */
 typedef struct ingot_tensor {
-  void* data;
+  void* data; /* an address, unless ingot_submission.memory says otherwise */
   int64_t stride[4];
 } ingot_tensor;
+
+typedef int32_t ingot_memory;
+enum {
+  INGOT_MEMORY_ADDRESS = 0,    /* data of every tensor is an address; workspace too */
+  INGOT_MEMORY_METAL_SLICE = 1 /* device "metal": data of every tensor, and workspace, points to an
+                                * ingot_metal_slice, read during the call */
+};
+
+typedef struct ingot_metal_slice {
+  void* buffer;  /* an MTLBuffer, any storage mode */
+  size_t offset; /* bytes */
+} ingot_metal_slice;
+
+/* Where a call runs, and who waits. All zero is the simple case: the results are there on return.
+ *  cpu, reference: stream and encoder must be NULL.
+ *  metal: `encoder` is an MTLComputeCommandEncoder to encode into (it is not ended), or `stream` an
+ *         MTLCommandBuffer (it is not committed). Both NULL: a command buffer of ingot's own.
+ *  cuda:  `stream` is a CUstream (cudaStream_t). Tensors in device memory are worked on in its
+ * order, NULL the default stream, and the call does not wait. Tensors in host memory are copied
+ *         there and back, and the call waits.
+ * With `event` the call never waits; *event is to be waited for and destroyed by the caller. */
+typedef struct ingot_event ingot_event;
+typedef struct ingot_submission {
+  void* stream;
+  void* encoder;
+  ingot_event** event;
+  ingot_memory memory;
+  int32_t reserved; /* 0 */
+} ingot_submission;
 
 typedef struct ingot_forward_args {
   size_t struct_size;
   ingot_tensor q, k, v;   /* in */
   ingot_tensor o;         /* out */
-  ingot_tensor lse;       /* out, f32: log(sum of exp(score)), natural; data NULL: not wanted */
-  void* workspace;        /* 64-byte aligned; NULL: ingot's own */
+  ingot_tensor lse;       /* out, f32: log(sum of exp(score)), natural; NULL: not wanted */
+  void* workspace;        /* 64-byte aligned, in the device's memory; NULL: ingot's own */
   size_t workspace_bytes; /* at least ingot_plan_workspace_bytes(plan, INGOT_FORWARD) */
+  ingot_submission submission;
 } ingot_forward_args;
 
 typedef struct ingot_backward_args {
@@ -127,6 +157,7 @@ typedef struct ingot_backward_args {
   ingot_tensor dq, dk, dv;            /* out; data NULL: not wanted (one of the three must be) */
   void* workspace;                    /* as above, with INGOT_BACKWARD */
   size_t workspace_bytes;
+  ingot_submission submission;
 } ingot_backward_args;
 
 typedef struct ingot_context_options {
@@ -188,6 +219,13 @@ INGOT_API ingot_status ingot_plan_source(const ingot_plan* plan, ingot_pass pass
  * o = 0, lse = -inf and gradient 0. Inputs may not overlap outputs. */
 INGOT_API ingot_status ingot_forward(const ingot_plan* plan, const ingot_forward_args* args);
 INGOT_API ingot_status ingot_backward(const ingot_plan* plan, const ingot_backward_args* args);
+
+/* Waits for the call behind an event. INGOT_DEVICE_ERROR and the like: what went wrong in it.
+ * gpu_seconds (may be NULL): its time on the device, 0 where the device has no clock. */
+INGOT_API ingot_status ingot_event_wait(ingot_event* event, double* gpu_seconds);
+INGOT_API ingot_status ingot_event_done(ingot_event* event, int32_t* done); /* does not wait */
+/* Waits first where need be. NULL is allowed. */
+INGOT_API void ingot_event_destroy(ingot_event* event);
 
 /* Plan and run in one call. */
 INGOT_API ingot_status ingot_attention_forward(ingot_context* context, const char* device,

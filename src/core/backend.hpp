@@ -25,6 +25,10 @@ class Backend {
   virtual std::string source(const Plan& plan, Pass pass) const;
   virtual void forward(const Plan& plan, const ForwardArgs& args) = 0;
   virtual void backward(const Plan& plan, const BackwardArgs& args) = 0;
+
+ protected:
+  /// For devices without streams and buffer objects. Throws Error(invalid_argument).
+  void require_host_call(const Submission& submission) const;
 };
 
 struct ContextOptions {

@@ -18,6 +18,10 @@ struct ingot_plan {
   ingot::BoundPlan bound;
 };
 
+struct ingot_event {
+  std::unique_ptr<ingot::Event> event;
+};
+
 namespace {
 
 using namespace ingot;
@@ -131,16 +135,47 @@ std::span<std::byte> to_workspace(void* data, std::size_t bytes) {
 }
 
 ForwardArgs to_args(const ingot_forward_args& c) {
-  return {to_tensor(c.q), to_tensor(c.k), to_tensor(c.v),
-          to_tensor(c.o), to_lse(c.lse),  to_workspace(c.workspace, c.workspace_bytes)};
+  return {to_tensor(c.q),
+          to_tensor(c.k),
+          to_tensor(c.v),
+          to_tensor(c.o),
+          to_lse(c.lse),
+          to_workspace(c.workspace, c.workspace_bytes),
+          {}};
 }
 
 BackwardArgs to_args(const ingot_backward_args& c) {
-  return {to_tensor(c.q),  to_tensor(c.k),
-          to_tensor(c.v),  to_tensor(c.o),
-          to_lse(c.lse),   to_tensor(c.dout),
-          to_tensor(c.dq), to_tensor(c.dk),
-          to_tensor(c.dv), to_workspace(c.workspace, c.workspace_bytes)};
+  return {to_tensor(c.q),
+          to_tensor(c.k),
+          to_tensor(c.v),
+          to_tensor(c.o),
+          to_lse(c.lse),
+          to_tensor(c.dout),
+          to_tensor(c.dq),
+          to_tensor(c.dk),
+          to_tensor(c.dv),
+          to_workspace(c.workspace, c.workspace_bytes),
+          {}};
+}
+
+/// Runs `pass` with the core form of the call's arguments, and hands its event out.
+template <class Args, class F>
+void submit(const Args& args, F&& pass) {
+  auto core_args = to_args(args);
+  const ingot_submission& submission = args.submission;
+  if (submission.memory != INGOT_MEMORY_ADDRESS && submission.memory != INGOT_MEMORY_METAL_SLICE) {
+    throw Error(Code::invalid_argument,
+                "submission.memory: must be an ingot_memory (0 or 1), got " +
+                    std::to_string(submission.memory));
+  }
+  core_args.submission = {submission.stream, submission.encoder, nullptr,
+                          static_cast<Memory>(submission.memory)};
+  if (submission.event == nullptr) return pass(core_args);
+  auto event = std::make_unique<ingot_event>();
+  *submission.event = nullptr;
+  core_args.submission.event = &event->event;
+  pass(core_args);
+  *submission.event = event.release();
 }
 
 BoundPlan plan_of(ingot_context* context, const char* device, const ingot_problem* problem) {
@@ -305,28 +340,54 @@ ingot_status ingot_plan_source(const ingot_plan* plan, ingot_pass pass, char* te
 ingot_status ingot_forward(const ingot_plan* plan, const ingot_forward_args* args) {
   return guarded([&] {
     require(plan, "plan");
-    forward(plan->bound, to_args(checked(args, "args")));
+    submit(checked(args, "args"), [&](const ForwardArgs& a) { forward(plan->bound, a); });
   });
 }
 
 ingot_status ingot_backward(const ingot_plan* plan, const ingot_backward_args* args) {
   return guarded([&] {
     require(plan, "plan");
-    backward(plan->bound, to_args(checked(args, "args")));
+    submit(checked(args, "args"), [&](const BackwardArgs& a) { backward(plan->bound, a); });
   });
+}
+
+ingot_status ingot_event_wait(ingot_event* event, double* gpu_seconds) {
+  return guarded([&] {
+    require(event, "event");
+    if (event->event != nullptr) event->event->wait();
+    if (gpu_seconds != nullptr) *gpu_seconds = event->event ? event->event->seconds() : 0.0;
+  });
+}
+
+ingot_status ingot_event_done(ingot_event* event, int32_t* done) {
+  return guarded([&] {
+    require(event, "event");
+    require(done, "done");
+    *done = event->event == nullptr || event->event->done() ? 1 : 0;
+  });
+}
+
+void ingot_event_destroy(ingot_event* event) {
+  if (event == nullptr) return;
+  (void)ingot_event_wait(event, nullptr);
+  delete event;
 }
 
 ingot_status ingot_attention_forward(ingot_context* context, const char* device,
                                      const ingot_problem* problem, const ingot_forward_args* args) {
-  return guarded(
-      [&] { forward(plan_of(context, device, problem), to_args(checked(args, "args"))); });
+  return guarded([&] {
+    const BoundPlan bound = plan_of(context, device, problem);
+    submit(checked(args, "args"), [&](const ForwardArgs& a) { forward(bound, a); });
+  });
 }
 
 ingot_status ingot_attention_backward(ingot_context* context, const char* device,
                                       const ingot_problem* problem,
                                       const ingot_backward_args* args) {
-  return guarded(
-      [&] { backward(plan_of(context, device, problem), to_args(checked(args, "args"))); });
+  return guarded([&] {
+    const BoundPlan bound = plan_of(context, device, problem);
+    submit(checked(args, "args"), [&](const BackwardArgs& a) { backward(bound, a); });
+  });
 }
 
 }  // extern "C"

@@ -9,6 +9,17 @@ std::string Backend::source(const Plan&, Pass) const {
               "unsupported: source: kernels of device " + name() + " are compiled ahead of time");
 }
 
+void Backend::require_host_call(const Submission& submission) const {
+  const auto refuse = [&](const char* argument, const char* rule) {
+    throw Error(Code::invalid_argument, std::string("submission.") + argument + ": must be " +
+                                            rule + ", device " + name() +
+                                            " works on host memory and has no queue");
+  };
+  if (submission.stream != nullptr) refuse("stream", "NULL");
+  if (submission.encoder != nullptr) refuse("encoder", "NULL");
+  if (submission.memory != Memory::address) refuse("memory", "INGOT_MEMORY_ADDRESS");
+}
+
 Context::Context(const ContextOptions& options) : devices_(make_backends(options)) {}
 
 Backend& Context::device(std::string_view name) const {

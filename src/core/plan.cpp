@@ -31,13 +31,48 @@ Json to_json(const Problem& p) {
           {"softcap", p.softcap}};
 }
 
+Json to_json(const Literal& literal) {
+  return std::visit(
+      [](const auto& value) -> Json {
+        if constexpr (std::is_same_v<std::decay_t<decltype(value)>, TypeName>)
+          return value.name;
+        else
+          return value;
+      },
+      literal.value);
+}
+
+Json to_json(const KernelPlan& kernel) {
+  Json config = Json::object();
+  for (const Literal& literal : kernel.config) config[literal.name] = to_json(literal);
+  return {{"file", kernel.file},
+          {"grid", kernel.grid},
+          {"threads", kernel.threads},
+          {"shared_bytes", kernel.shared_bytes},
+          {"config", config}};
+}
+
 Json to_json(const PassPlan& pass) {
   Json config = Json::object();
   pass.config.visit([&](const char* field, const auto& value) { config[field] = value; });
-  return {{"config", config},
-          {"units", pass.units},
-          {"workspace_bytes", pass.workspace_bytes},
-          {"why", pass.why}};
+  Json json = {{"config", config},
+               {"units", pass.units},
+               {"workspace_bytes", pass.workspace_bytes},
+               {"why", pass.why}};
+  for (const KernelPlan& kernel : pass.kernels) json["kernels"].push_back(to_json(kernel));
+  return json;
+}
+
+void write_kernel(std::ostream& out, const KernelPlan& kernel) {
+  out << "  kernel " << kernel.file << ": grid " << kernel.grid[0] << " x " << kernel.grid[1]
+      << " x " << kernel.grid[2] << ", " << kernel.threads << " threads, " << kernel.shared_bytes
+      << " bytes shared\n   ";
+  for (const Literal& literal : kernel.config) {
+    out << ' ' << literal.name << '=';
+    const Json value = to_json(literal);
+    out << (value.is_string() ? value.get<std::string>() : value.dump());
+  }
+  out << '\n';
 }
 
 void write_pass(std::ostream& out, const char* title, const PassPlan& pass) {
@@ -48,6 +83,7 @@ void write_pass(std::ostream& out, const char* title, const PassPlan& pass) {
   });
   out << "  units           " << pass.units << '\n';
   out << "  workspace       " << pass.workspace_bytes << " bytes\n";
+  for (const KernelPlan& kernel : pass.kernels) write_kernel(out, kernel);
   for (const std::string& sentence : pass.why) out << "  - " << sentence << '\n';
 }
 

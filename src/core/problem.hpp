@@ -4,6 +4,7 @@
 
 #include <array>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -49,16 +50,39 @@ struct Tensor {
   operator ConstTensor() const { return {data, stride}; }  // NOLINT(google-explicit-constructor)
 };
 
+/// The end of one asynchronous call.
+class Event {
+ public:
+  virtual ~Event() = default;
+  virtual bool done() = 0;       ///< looks, without waiting
+  virtual void wait() = 0;       ///< returns when the results are there; throws what went wrong
+  virtual double seconds() = 0;  ///< on the device, after wait(); 0 where it has no clock
+};
+
+/// What `data` of every tensor is; values equal ingot_memory of ingot.h.
+enum class Memory : std::int32_t { address = 0, metal_slice = 1 };
+
+/// Where a call runs. All null: on the back end's own queue, and the results are there on return
+/// (but CUDA with tensors in device memory: queued on the default stream).
+struct Submission {
+  void* stream = nullptr;                   ///< CUstream, or MTLCommandBuffer (not committed here)
+  void* encoder = nullptr;                  ///< MTLComputeCommandEncoder (not ended here)
+  std::unique_ptr<Event>* event = nullptr;  ///< wanted: do not wait, make this
+  Memory memory = Memory::address;
+};
+
 struct ForwardArgs {
   ConstTensor q, k, v;
   Tensor o, lse;                   ///< lse: f32, data null where not wanted
   std::span<std::byte> workspace;  ///< empty: the back end's own
+  Submission submission;
 };
 
 struct BackwardArgs {
   ConstTensor q, k, v, o, lse, dout;
   Tensor dq, dk, dv;  ///< data null where not wanted
   std::span<std::byte> workspace;
+  Submission submission;
 };
 
 /// Throws Error(invalid_argument) with the argument, the rule and the value.

@@ -39,12 +39,14 @@ class CpuBackend final : public Backend {
   Plan plan(const Problem& problem) const override { return plan_cpu(problem, caps_); }
 
   void forward(const Plan& plan, const ForwardArgs& args) override {
+    require_host_call(args.submission);
     if (!args.workspace.empty()) return run_forward(plan, args, pool_, args.workspace);
     const WorkspacePool::Lease lease = workspace_.take(plan.forward.workspace_bytes);
     run_forward(plan, args, pool_, lease.bytes());
   }
 
   void backward(const Plan& plan, const BackwardArgs& args) override {
+    require_host_call(args.submission);
     if (!args.workspace.empty()) return run_backward(plan, args, pool_, args.workspace);
     const WorkspacePool::Lease lease = workspace_.take(plan.backward.workspace_bytes);
     run_backward(plan, args, pool_, lease.bytes());

@@ -214,6 +214,7 @@ class ReferenceBackend final : public Backend {
   }
 
   void forward(const Plan& plan, const ForwardArgs& args) override {
+    require_host_call(args.submission);
     const Problem& p = plan.problem;
     const std::int64_t group = p.num_heads / p.num_heads_kv;
     for (std::int64_t b = 0; b < p.batch; ++b) {
@@ -222,6 +223,7 @@ class ReferenceBackend final : public Backend {
   }
 
   void backward(const Plan& plan, const BackwardArgs& args) override {
+    require_host_call(args.submission);
     const Problem& p = plan.problem;
     for (std::int64_t b = 0; b < p.batch; ++b) {
       for (std::int64_t h = 0; h < p.num_heads_kv; ++h) backward_head_kv(p, args, b, h);
