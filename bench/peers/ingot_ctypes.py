@@ -53,12 +53,23 @@ class Tensor(ctypes.Structure):
     _fields_ = [("data", c_void_p), ("stride", c_int64 * 4)]
 
 
+class Submission(ctypes.Structure):
+    _fields_ = [
+        ("stream", c_void_p),
+        ("encoder", c_void_p),
+        ("event", c_void_p),
+        ("memory", c_int32),
+        ("reserved", c_int32),
+    ]
+
+
 class ForwardArgs(ctypes.Structure):
     _fields_ = [
         ("struct_size", c_size_t),
         *((name, Tensor) for name in ("q", "k", "v", "o", "lse")),
         ("workspace", c_void_p),
         ("workspace_bytes", c_size_t),
+        ("submission", Submission),
     ]
 
 
@@ -68,6 +79,7 @@ class BackwardArgs(ctypes.Structure):
         *((name, Tensor) for name in ("q", "k", "v", "o", "lse", "dout", "dq", "dk", "dv")),
         ("workspace", c_void_p),
         ("workspace_bytes", c_size_t),
+        ("submission", Submission),
     ]
 
 
