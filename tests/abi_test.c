@@ -2,6 +2,7 @@
  * and never a crash. */
 #include <ingot/ingot.h>
 #include <math.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -212,6 +213,60 @@ static void test_compute(ingot_context* context, const char* device) {
   CHECK(strncmp(ingot_last_error(), "args.struct_size: must be at least ", 35) == 0);
 }
 
+/* A caller built against version 0.1, whose arguments ended before `submission`. */
+static void test_earlier_version(ingot_context* context) {
+  const size_t size_0_1 = offsetof(ingot_forward_args, submission);
+  float q[1] = {1}, k[1] = {1}, v[1] = {3};
+  float o[1] = {-1};
+  ingot_problem p;
+  ingot_forward_args f;
+  ingot_problem_init(&p);
+  p.seqlen_q = p.seqlen_k = p.head_dim = p.head_dim_v = 1;
+  memset(&f, 0x5A, sizeof f); /* what lies behind is not the caller's */
+  ingot_forward_args_init_sized(&f, size_0_1);
+  CHECK(((const unsigned char*)&f)[size_0_1] == 0x5A && f.struct_size == size_0_1);
+  f.q = packed(q, 1, 1);
+  f.k = packed(k, 1, 1);
+  f.v = packed(v, 1, 1);
+  f.o = packed(o, 1, 1);
+  CHECK(ingot_attention_forward(context, "cpu", &p, &f) == INGOT_OK);
+  CHECK(o[0] == 3);
+}
+
+static void test_submission(ingot_context* context, const char* device) {
+  float q[1] = {1}, k[1] = {1}, v[1] = {3};
+  float o[1] = {-1};
+  char text[160];
+  int32_t done = 0;
+  double seconds = -1;
+  ingot_event* event = NULL;
+  ingot_problem p;
+  ingot_forward_args f;
+  ingot_problem_init(&p);
+  p.seqlen_q = p.seqlen_k = p.head_dim = p.head_dim_v = 1;
+  ingot_forward_args_init(&f);
+  f.q = packed(q, 1, 1);
+  f.k = packed(k, 1, 1);
+  f.v = packed(v, 1, 1);
+  f.o = packed(o, 1, 1);
+  f.submission.event = &event;
+  CHECK(ingot_attention_forward(context, device, &p, &f) == INGOT_OK && event != NULL);
+  CHECK(ingot_event_wait(event, &seconds) == INGOT_OK && seconds >= 0);
+  CHECK(ingot_event_done(event, &done) == INGOT_OK && done == 1 && o[0] == 3);
+  ingot_event_destroy(event);
+  ingot_event_destroy(NULL);
+  f.submission.event = NULL;
+  f.submission.stream = o;
+  snprintf(text, sizeof text,
+           "submission.stream: must be NULL, device %s works on host memory and has no queue",
+           device);
+  CHECK_ERROR(ingot_attention_forward(context, device, &p, &f), INGOT_INVALID_ARGUMENT, text);
+  f.submission.stream = NULL;
+  f.submission.memory = 7;
+  CHECK_ERROR(ingot_attention_forward(context, device, &p, &f), INGOT_INVALID_ARGUMENT,
+              "submission.memory: must be an ingot_memory (0 or 1), got 7");
+}
+
 int main(void) {
   ingot_context* context = NULL;
   test_names();
@@ -224,6 +279,9 @@ int main(void) {
   test_plan(context);
   test_compute(context, "cpu");
   test_compute(context, "reference");
+  test_earlier_version(context);
+  test_submission(context, "cpu");
+  test_submission(context, "reference");
   ingot_context_destroy(context);
   if (failures != 0) fprintf(stderr, "%d checks failed\n", failures);
   return failures == 0 ? EXIT_SUCCESS : EXIT_FAILURE;

@@ -92,10 +92,10 @@ class DeviceInfo(ctypes.Structure):
 
 
 SIGNATURES = {
-    "ingot_problem_init": [POINTER(Problem)],
-    "ingot_forward_args_init": [POINTER(ForwardArgs)],
-    "ingot_backward_args_init": [POINTER(BackwardArgs)],
-    "ingot_context_options_init": [POINTER(ContextOptions)],
+    "ingot_problem_init_sized": [POINTER(Problem), c_size_t],
+    "ingot_forward_args_init_sized": [POINTER(ForwardArgs), c_size_t],
+    "ingot_backward_args_init_sized": [POINTER(BackwardArgs), c_size_t],
+    "ingot_context_options_init_sized": [POINTER(ContextOptions), c_size_t],
     "ingot_context_create": [POINTER(ContextOptions), POINTER(c_void_p)],
     "ingot_context_destroy": [c_void_p],
     "ingot_device_count": [c_void_p, POINTER(c_int32)],
@@ -106,7 +106,7 @@ SIGNATURES = {
     "ingot_forward": [c_void_p, POINTER(ForwardArgs)],
     "ingot_backward": [c_void_p, POINTER(BackwardArgs)],
 }
-WITHOUT_STATUS = {name for name in SIGNATURES if name.endswith(("_init", "_destroy"))}
+WITHOUT_STATUS = {name for name in SIGNATURES if name.endswith(("_init_sized", "_destroy"))}
 
 
 class IngotError(RuntimeError):
@@ -132,10 +132,10 @@ class Library:
             raise IngotError(f"{name}: {self.dll.ingot_last_error().decode()}")
 
     def made(self, structure):
-        """A structure as its *_init function leaves it."""
+        """A structure as its *_init_sized function leaves it."""
         snake = "".join("_" + c.lower() if c.isupper() else c for c in structure.__name__)
         value = structure()
-        getattr(self.dll, f"ingot{snake}_init")(byref(value))
+        getattr(self.dll, f"ingot{snake}_init_sized")(byref(value), ctypes.sizeof(value))
         return value
 
 

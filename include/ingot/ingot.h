@@ -176,11 +176,26 @@ INGOT_API const char* ingot_version(void);                    /* "0.1.0" */
 INGOT_API const char* ingot_status_name(ingot_status status); /* "invalid_argument" */
 INGOT_API const char* ingot_last_error(void);                 /* "" after a call that succeeded */
 
+/* Defaults, for a structure of the size that the caller's header knows: bindings call these, C and
+ * C++ the functions without a size below. */
+INGOT_API void ingot_problem_init_sized(ingot_problem* problem, size_t struct_size);
+INGOT_API void ingot_forward_args_init_sized(ingot_forward_args* args, size_t struct_size);
+INGOT_API void ingot_backward_args_init_sized(ingot_backward_args* args, size_t struct_size);
+INGOT_API void ingot_context_options_init_sized(ingot_context_options* options, size_t struct_size);
+
 /* One f32 head without mask; the sizes remain to be set. */
-INGOT_API void ingot_problem_init(ingot_problem* problem);
-INGOT_API void ingot_forward_args_init(ingot_forward_args* args);
-INGOT_API void ingot_backward_args_init(ingot_backward_args* args);
-INGOT_API void ingot_context_options_init(ingot_context_options* options);
+static inline void ingot_problem_init(ingot_problem* problem) {
+  ingot_problem_init_sized(problem, sizeof *problem);
+}
+static inline void ingot_forward_args_init(ingot_forward_args* args) {
+  ingot_forward_args_init_sized(args, sizeof *args);
+}
+static inline void ingot_backward_args_init(ingot_backward_args* args) {
+  ingot_backward_args_init_sized(args, sizeof *args);
+}
+static inline void ingot_context_options_init(ingot_context_options* options) {
+  ingot_context_options_init_sized(options, sizeof *options);
+}
 
 /* options NULL: the defaults. */
 INGOT_API ingot_status ingot_context_create(const ingot_context_options* options,

@@ -2,6 +2,7 @@
 // of its own.
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <cstring>
 #include <new>
 #include <string>
@@ -61,30 +62,42 @@ void require(const void* pointer, const char* argument) {
   }
 }
 
-/// The caller's struct may be of a later version if what this version does not know is zero.
+/// Size of a structure in version 0.1, the least that a caller may pass.
 template <class T>
-const T& checked(const T* value, const char* argument) {
+constexpr std::size_t first_size = sizeof(T);
+template <>
+constexpr std::size_t first_size<ingot_forward_args> = offsetof(ingot_forward_args, submission);
+template <>
+constexpr std::size_t first_size<ingot_backward_args> = offsetof(ingot_backward_args, submission);
+
+/// The caller's struct in this version's form. It may be of an earlier version (what it lacks is
+/// zero) or of a later one (what this version does not know must be zero).
+template <class T>
+T checked(const T* value, const char* argument) {
   require(value, argument);
-  if (value->struct_size < sizeof(T)) {
+  const std::size_t size = value->struct_size;
+  if (size < first_size<T>) {
     throw Error(Code::invalid_argument, std::string(argument) + ".struct_size: must be at least " +
-                                            std::to_string(sizeof(T)) + ", got " +
-                                            std::to_string(value->struct_size) +
-                                            " (use its _init function)");
+                                            std::to_string(first_size<T>) + ", got " +
+                                            std::to_string(size) + " (use its _init function)");
   }
   constexpr std::size_t largest = 65536;
-  if (value->struct_size > largest) {
+  if (size > largest) {
     throw Error(Code::invalid_argument, std::string(argument) + ".struct_size: must be at most " +
                                             std::to_string(largest) + ", got " +
-                                            std::to_string(value->struct_size));
+                                            std::to_string(size));
   }
   const auto* bytes = reinterpret_cast<const unsigned char*>(value);
-  if (std::any_of(bytes + sizeof(T), bytes + value->struct_size, [](auto b) { return b != 0; })) {
+  if (size > sizeof(T) &&
+      std::any_of(bytes + sizeof(T), bytes + size, [](auto b) { return b != 0; })) {
     throw Error(Code::unsupported,
                 std::string(argument) +
                     ": sets a field that this version does not know, struct_size " +
-                    std::to_string(value->struct_size) + ", known " + std::to_string(sizeof(T)));
+                    std::to_string(size) + ", known " + std::to_string(sizeof(T)));
   }
-  return *value;
+  T known{};
+  std::memcpy(&known, value, std::min(size, sizeof(T)));
+  return known;
 }
 
 Dtype resolve(ingot_dtype dtype, Dtype fallback) {
@@ -201,11 +214,12 @@ void copy_name(const std::string& text, char (&buffer)[N]) {
   copy_text(text, buffer, N, nullptr);
 }
 
+/// Zero but for struct_size, in the size that the caller has.
 template <class T>
-void init(T* value) {
-  if (value == nullptr) return;
-  *value = T{};
-  value->struct_size = sizeof(T);
+void init(T* value, std::size_t size) {
+  if (value == nullptr || size < sizeof value->struct_size) return;
+  std::memset(static_cast<void*>(value), 0, size);
+  value->struct_size = size;
 }
 
 void check_pass(ingot_pass pass) {
@@ -244,16 +258,22 @@ const char* ingot_status_name(ingot_status status) {
 
 const char* ingot_last_error(void) { return last_error.c_str(); }
 
-void ingot_problem_init(ingot_problem* problem) {
-  if (problem == nullptr) return;
-  init(problem);
+void ingot_problem_init_sized(ingot_problem* problem, size_t struct_size) {
+  init(problem, struct_size);
+  if (problem == nullptr || struct_size < sizeof *problem) return;
   problem->batch = problem->num_heads = problem->num_heads_kv = 1;
   problem->window_left = problem->window_right = -1;
 }
 
-void ingot_forward_args_init(ingot_forward_args* args) { init(args); }
-void ingot_backward_args_init(ingot_backward_args* args) { init(args); }
-void ingot_context_options_init(ingot_context_options* options) { init(options); }
+void ingot_forward_args_init_sized(ingot_forward_args* args, size_t struct_size) {
+  init(args, struct_size);
+}
+void ingot_backward_args_init_sized(ingot_backward_args* args, size_t struct_size) {
+  init(args, struct_size);
+}
+void ingot_context_options_init_sized(ingot_context_options* options, size_t struct_size) {
+  init(options, struct_size);
+}
 
 ingot_status ingot_context_create(const ingot_context_options* options, ingot_context** context) {
   return guarded([&] {
@@ -290,7 +310,7 @@ ingot_status ingot_device_info_get(const ingot_context* context, int32_t index,
                                               std::to_string(devices.size() - 1) + ", got " +
                                               std::to_string(index));
     }
-    init(info);
+    init(info, sizeof *info);
     copy_name(devices[static_cast<std::size_t>(index)]->name(), info->name);
     copy_name(devices[static_cast<std::size_t>(index)]->description(), info->description);
   });
