@@ -58,6 +58,7 @@ class Submission(ctypes.Structure):
         ("stream", c_void_p),
         ("encoder", c_void_p),
         ("event", c_void_p),
+        ("cancel", c_void_p),
         ("memory", c_int32),
         ("reserved", c_int32),
     ]

@@ -44,7 +44,9 @@ enum {
   INGOT_OUT_OF_MEMORY = 3,
   INGOT_COMPILE_FAILED = 4, /* the text carries the kernel compiler's log */
   INGOT_DEVICE_ERROR = 5,
-  INGOT_INTERNAL = 6
+  INGOT_INTERNAL = 6,
+  INGOT_CANCELLED =
+      7 /* the call ended early, as ingot_submission.cancel asked; outputs are undefined */
 };
 
 typedef int32_t ingot_dtype;
@@ -137,6 +139,8 @@ typedef struct ingot_submission {
   void* stream;
   void* encoder;
   ingot_event** event;
+  const int32_t*
+      cancel; /* cpu, reference: looked at during the call; nonzero ends it. May be NULL */
   ingot_memory memory;
   int32_t reserved; /* 0 */
 } ingot_submission;

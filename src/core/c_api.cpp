@@ -181,7 +181,7 @@ void submit(const Args& args, F&& pass) {
                 "submission.memory: must be an ingot_memory (0 or 1), got " +
                     std::to_string(submission.memory));
   }
-  core_args.submission = {submission.stream, submission.encoder, nullptr,
+  core_args.submission = {submission.stream, submission.encoder, nullptr, submission.cancel,
                           static_cast<Memory>(submission.memory)};
   if (submission.event == nullptr) return pass(core_args);
   auto event = std::make_unique<ingot_event>();
@@ -251,7 +251,7 @@ const char* ingot_version(void) {
 const char* ingot_status_name(ingot_status status) {
   static constexpr const char* names[] = {
       "ok",           "invalid_argument", "unsupported", "out_of_memory", "compile_failed",
-      "device_error", "internal"};
+      "device_error", "internal",         "cancelled"};
   const auto index = static_cast<std::size_t>(status);
   return index < std::size(names) ? names[index] : "unknown";
 }

@@ -16,6 +16,7 @@ enum class Code : std::uint8_t {
   compile_failed = 4,
   device_error = 5,
   internal = 6,
+  cancelled = 7,
 };
 
 class Error : public std::runtime_error {

@@ -1,5 +1,7 @@
 #include "core/problem.hpp"
 
+#include "core/error.hpp"
+
 namespace ingot {
 
 std::string_view name(Dtype dtype) {
@@ -39,6 +41,12 @@ std::int64_t size_bytes(Dtype dtype) {
       return 8;
   }
   return 0;
+}
+
+void throw_if_cancelled(const Submission& submission) {
+  if (submission.cancel != nullptr && __atomic_load_n(submission.cancel, __ATOMIC_RELAXED) != 0) {
+    throw Error(Code::cancelled, "cancelled: the caller set submission.cancel during the call");
+  }
 }
 
 }  // namespace ingot

@@ -68,6 +68,7 @@ struct Submission {
   void* stream = nullptr;                   ///< CUstream, or MTLCommandBuffer (not committed here)
   void* encoder = nullptr;                  ///< MTLComputeCommandEncoder (not ended here)
   std::unique_ptr<Event>* event = nullptr;  ///< wanted: do not wait, make this
+  const std::int32_t* cancel = nullptr;     ///< nonzero: end early with Error(cancelled)
   Memory memory = Memory::address;
 };
 
@@ -84,6 +85,9 @@ struct BackwardArgs {
   std::span<std::byte> workspace;
   Submission submission;
 };
+
+/// Throws Error(cancelled) where the caller has asked for it. Cheap: once a unit of work.
+void throw_if_cancelled(const Submission& submission);
 
 /// Throws Error(invalid_argument) with the argument, the rule and the value.
 void validate(const Problem& problem);

@@ -89,6 +89,7 @@ void run_backward(const Plan& plan, const BackwardArgs& args, ThreadPool& pool,
     pool.run(
         units,
         [&](std::int64_t unit, int worker) {
+          throw_if_cancelled(args.submission);
           HWY_DYNAMIC_DISPATCH(backward_unit)(call, row_unit(call, unit), scratch(worker));
         },
         workers);
@@ -97,6 +98,7 @@ void run_backward(const Plan& plan, const BackwardArgs& args, ThreadPool& pool,
     pool.run(
         p.batch * p.num_heads_kv * key_chunks(call),
         [&](std::int64_t unit, int worker) {
+          throw_if_cancelled(args.submission);
           HWY_DYNAMIC_DISPATCH(backward_unit)(call, key_unit(call, unit, fused), scratch(worker));
         },
         workers);

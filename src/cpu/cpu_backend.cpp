@@ -1,9 +1,11 @@
 #include "cpu/cpu_backend.hpp"
 
+#include <atomic>
 #include <string>
 
 #include "cpu/backward.hpp"
 #include "cpu/cpu_plan.hpp"
+#include "cpu/fork_count.hpp"
 #include "cpu/forward.hpp"
 #include "cpu/thread_pool.hpp"
 #include "cpu/workspace.hpp"
@@ -27,7 +29,12 @@ class CpuBackend final : public Backend {
  public:
   explicit CpuBackend(const ContextOptions& options)
       : caps_(detect_cpu(options.num_threads > 0 ? options.num_threads : usable_threads())),
-        pool_(caps_.threads) {}
+        threads_(new Threads(caps_.threads)) {}
+
+  ~CpuBackend() override {
+    Threads* const threads = threads_.load();
+    if (threads->forks == fork_count()) delete threads;  // else a parent's: cannot be joined here
+  }
 
   std::string name() const override { return "cpu"; }
 
@@ -40,22 +47,39 @@ class CpuBackend final : public Backend {
 
   void forward(const Plan& plan, const ForwardArgs& args) override {
     require_host_call(args.submission);
-    if (!args.workspace.empty()) return run_forward(plan, args, pool_, args.workspace);
-    const WorkspacePool::Lease lease = workspace_.take(plan.forward.workspace_bytes);
-    run_forward(plan, args, pool_, lease.bytes());
+    Threads& threads = own_threads();
+    if (!args.workspace.empty()) return run_forward(plan, args, threads.pool, args.workspace);
+    const WorkspacePool::Lease lease = threads.workspace.take(plan.forward.workspace_bytes);
+    run_forward(plan, args, threads.pool, lease.bytes());
   }
 
   void backward(const Plan& plan, const BackwardArgs& args) override {
     require_host_call(args.submission);
-    if (!args.workspace.empty()) return run_backward(plan, args, pool_, args.workspace);
-    const WorkspacePool::Lease lease = workspace_.take(plan.backward.workspace_bytes);
-    run_backward(plan, args, pool_, lease.bytes());
+    Threads& threads = own_threads();
+    if (!args.workspace.empty()) return run_backward(plan, args, threads.pool, args.workspace);
+    const WorkspacePool::Lease lease = threads.workspace.take(plan.backward.workspace_bytes);
+    run_backward(plan, args, threads.pool, lease.bytes());
   }
 
  private:
+  struct Threads {
+    explicit Threads(int count) : pool(count) {}
+    const unsigned forks = fork_count();
+    ThreadPool pool;
+    WorkspacePool workspace;
+  };
+
+  /// In the child of a fork the parent's threads are gone and its locks in any state: what the
+  /// parent left is abandoned and made anew, once.
+  Threads& own_threads() {
+    Threads* threads = threads_.load();
+    if (threads->forks == fork_count()) return *threads;
+    auto fresh = std::make_unique<Threads>(caps_.threads);
+    return threads_.compare_exchange_strong(threads, fresh.get()) ? *fresh.release() : *threads;
+  }
+
   const CpuCaps caps_;
-  ThreadPool pool_;
-  WorkspacePool workspace_;
+  std::atomic<Threads*> threads_;
 };
 
 }  // namespace

@@ -81,7 +81,11 @@ void run_forward(const Plan& plan, const ForwardArgs& args, ThreadPool& pool,
   const auto unit = HWY_DYNAMIC_DISPATCH(forward_unit);
   pool.run(
       call.grid.units(),
-      [&](std::int64_t index, int worker) { unit(call, index, scratch(worker)); }, threads);
+      [&](std::int64_t index, int worker) {
+        throw_if_cancelled(args.submission);
+        unit(call, index, scratch(worker));
+      },
+      threads);
   if (partials == 0) return;
   const auto merge = HWY_DYNAMIC_DISPATCH(merge_block);
   pool.run(

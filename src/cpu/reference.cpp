@@ -233,6 +233,7 @@ class ReferenceBackend final : public Backend {
  private:
   static void forward_head(const Problem& p, const ForwardArgs& args, std::int64_t b,
                            std::int64_t h, std::int64_t h_kv) {
+    throw_if_cancelled(args.submission);
     const Matrix q = load_head(args.q, p.q, b, h, p.seqlen_q, p.head_dim);
     const Matrix k = load_head(args.k, p.k, b, h_kv, p.seqlen_k, p.head_dim);
     const Matrix v = load_head(args.v, p.v, b, h_kv, p.seqlen_k, p.head_dim_v);
@@ -252,6 +253,7 @@ class ReferenceBackend final : public Backend {
   /// All query heads that share one key/value head: their contributions to dk and dv add up.
   static void backward_head_kv(const Problem& p, const BackwardArgs& args, std::int64_t b,
                                std::int64_t h_kv) {
+    throw_if_cancelled(args.submission);
     const std::int64_t group = p.num_heads / p.num_heads_kv;
     const Matrix k = load_head(args.k, p.k, b, h_kv, p.seqlen_k, p.head_dim);
     const Matrix v = load_head(args.v, p.v, b, h_kv, p.seqlen_k, p.head_dim_v);
