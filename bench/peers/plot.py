@@ -53,7 +53,7 @@ def draw(report, path):
     rows = -(-len(groups) // columns)
     figure = Figure(figsize=(4.6 * columns, 2.6 * rows + 0.6), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False).flatten()
-    for axes, (title, cases) in zip(grid, groups.items()):
+    for axes, (title, cases) in zip(grid, groups.items(), strict=False):
         draw_panel(axes, title, cases)
     for axes in grid[len(groups) :]:
         axes.axis("off")

@@ -1,0 +1,204 @@
+"""Exact attention (FlashAttention), forward and backward, on CPUs, NVIDIA and Apple GPUs.
+
+    import ingot, numpy as np
+    q = k = v = np.random.randn(2, 8, 512, 64).astype("float32")
+    o = ingot.attention(q, k, v, causal="bottom_right")
+
+Arrays are of shape (batch, heads, seqlen, head_dim), of any package that speaks DLPack (NumPy,
+PyTorch, JAX, CuPy, MLX), with any strides; nothing is copied, and the output is an array of the
+caller's package on the caller's device. See also ingot.torch, ingot.transformers,
+ingot.compat.flash_attn, ingot.jax and ingot.mlx; each imports its package only when used.
+"""
+
+from ingot import _core
+from ingot._arrays import adapter_of
+from ingot._errors import (
+    Cancelled,
+    CompileFailed,
+    DeviceError,
+    Error,
+    Internal,
+    InvalidArgument,
+    OutOfMemory,
+    Unsupported,
+)
+from ingot._options import causal_code, window_pair
+
+__version__ = _core.version
+__all__ = [
+    "Cancelled",
+    "CompileFailed",
+    "DeviceError",
+    "Error",
+    "Internal",
+    "InvalidArgument",
+    "OutOfMemory",
+    "Unsupported",
+    "attention",
+    "attention_backward",
+    "devices",
+    "explain",
+]
+
+
+def attention(
+    q,
+    k,
+    v,
+    *,
+    causal=None,
+    window=None,
+    scale=None,
+    softcap=None,
+    return_lse=False,
+    device=None,
+):
+    """softmax(score(q k^T) + mask) v, exactly, without storing the scores.
+
+    q: (batch, num_heads, seqlen_q, head_dim); k: (batch, num_heads_kv, seqlen_k, head_dim);
+    v: (batch, num_heads_kv, seqlen_k, head_dim_v). num_heads_kv divides num_heads (GQA, MQA).
+    float32, float16 or bfloat16; float64 on a CPU runs in the (slow) reference.
+
+    causal: None, "top_left" (key <= query) or "bottom_right" (key <= query + seqlen_k - seqlen_q).
+    window: None or (left, right): a query at position p sees keys in [p - left, p + right]; None or
+        -1 for no bound on that side.
+    scale: of the dot products; None: 1 / sqrt(head_dim).
+    softcap: score = softcap * tanh(scale * <q, k> / softcap); None: off.
+    return_lse: also return log(sum(exp(score))), natural, float32, (batch, num_heads, seqlen_q).
+    device: a name of ingot.devices(); None: the one whose memory holds q.
+
+    Returns o, or (o, lse): (batch, num_heads, seqlen_q, head_dim_v) in q's dtype. A query that sees
+    no key gives o = 0, lse = -inf. Raises InvalidArgument (a ValueError) or Unsupported with the
+    reason.
+    """
+    code = 0 if causal is None else causal_code(causal)
+    left, right = (-1, -1) if window is None else window_pair(window)
+    adapter = adapter_of(q)
+    shape = q.shape
+    if len(shape) != 4:
+        raise InvalidArgument(
+            f"q: must have 4 dimensions (batch, heads, seqlen, head_dim), got {len(shape)}"
+        )
+    o = adapter.empty((*shape[:3], v.shape[-1]), q)
+    lse = adapter.empty_float32(shape[:3], q) if return_lse else None
+    view = adapter.view
+    if view is not None:
+        q, k, v = view(q), view(k), view(v)
+    _core.forward(
+        q,
+        k,
+        v,
+        o if view is None else view(o),
+        lse,
+        code,
+        left,
+        right,
+        0.0 if scale is None else _factor("scale", scale),
+        0.0 if softcap is None else _factor("softcap", softcap),
+        device or "",
+        adapter.stream(q),
+    )
+    if adapter.finish is not None:
+        o, lse = adapter.finish(o, q), lse if lse is None else adapter.finish(lse, q)
+    return (o, lse) if return_lse else o
+
+
+def attention_backward(
+    q,
+    k,
+    v,
+    o,
+    lse,
+    dout,
+    *,
+    causal=None,
+    window=None,
+    scale=None,
+    softcap=None,
+    device=None,
+):
+    """Gradients (dq, dk, dv) of attention() with the same options.
+
+    o and lse as attention(..., return_lse=True) gave them; dout, the gradient of o, has o's shape.
+    The gradients have the shapes and dtypes of q, k and v. Deterministic.
+    """
+    code = 0 if causal is None else causal_code(causal)
+    left, right = (-1, -1) if window is None else window_pair(window)
+    adapter = adapter_of(q)
+    gradients = [adapter.empty(x.shape, x) for x in (q, k, v)]
+    view = adapter.view or (lambda x: x)
+    _core.backward(
+        *(view(x) for x in (q, k, v, o, lse, dout)),
+        *(view(x) for x in gradients),
+        code,
+        left,
+        right,
+        0.0 if scale is None else _factor("scale", scale),
+        0.0 if softcap is None else _factor("softcap", softcap),
+        device or "",
+        adapter.stream(q),
+    )
+    if adapter.finish is not None:
+        gradients = [adapter.finish(x, q) for x in gradients]
+    return tuple(gradients)
+
+
+def devices():
+    """[(name, description)] of this machine, preferred first."""
+    return _core.devices()
+
+
+def explain(
+    *,
+    seqlen_q,
+    seqlen_k=None,
+    head_dim,
+    head_dim_v=None,
+    batch=1,
+    num_heads=1,
+    num_heads_kv=None,
+    dtype="float32",
+    causal=None,
+    window=None,
+    scale=None,
+    softcap=None,
+    device="auto",
+    format="text",
+):
+    """Which kernels would run for a problem, their blocks and memory, and why: text, or with
+    format="json" a dictionary."""
+    if format not in ("text", "json"):
+        raise InvalidArgument(f'format: must be "text" or "json", got {format!r}')
+    left, right = (-1, -1) if window is None else window_pair(window)
+    shape = [
+        batch,
+        num_heads,
+        num_heads if num_heads_kv is None else num_heads_kv,
+        seqlen_q,
+        seqlen_q if seqlen_k is None else seqlen_k,
+        head_dim,
+        head_dim if head_dim_v is None else head_dim_v,
+    ]
+    text = _core.explain(
+        shape,
+        dtype,
+        0 if causal is None else causal_code(causal),
+        left,
+        right,
+        0.0 if scale is None else _factor("scale", scale),
+        0.0 if softcap is None else _factor("softcap", softcap),
+        device,
+        format == "json",
+    )
+    if format == "text":
+        return text
+    import json
+
+    return json.loads(text)
+
+
+def _factor(name, value):
+    """A scale or softcap that is given: 0 would mean the default below."""
+    if value == 0:
+        raise InvalidArgument(f"{name}: must not be 0 (leave it out for the default), got {value}")
+    return float(value)

@@ -1,0 +1,1 @@
+"""Interfaces of other attention packages, computed by ingot."""

@@ -1,0 +1,260 @@
+"""PyTorch: an operator with autograd, and a drop-in for scaled_dot_product_attention.
+
+    from ingot.torch import attention, scaled_dot_product_attention, sdpa
+    o = attention(q, k, v, causal="bottom_right")         # like ingot.attention, differentiable
+    with sdpa():                                          # torch.nn.functional's is ingot's inside
+        model(x)
+
+The operators are torch.ops.ingot.attention_forward and attention_backward: they have fake (meta)
+kernels, so they run under torch.compile without graph breaks, and work is queued on the current
+CUDA stream, so they can be captured in CUDA graphs. Gradients are deterministic. Double backward is
+not there: it raises.
+"""
+
+import contextlib
+
+import torch
+
+from ingot import _core
+from ingot._errors import InvalidArgument, Unsupported
+from ingot._options import causal_code, window_pair
+
+__all__ = ["attention", "register_flash_attention", "scaled_dot_product_attention", "sdpa"]
+
+
+def _stream(tensor):
+    return torch.cuda.current_stream(tensor.device).cuda_stream if tensor.is_cuda else 0
+
+
+def _check_device(tensor):
+    if tensor.device.type not in ("cpu", "cuda"):
+        raise Unsupported(f"q: must be on a CPU or CUDA device, got {tensor.device}")
+
+
+@torch.library.custom_op("ingot::attention_forward", mutates_args=())
+def _forward(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    causal: int,
+    window_left: int,
+    window_right: int,
+    scale: float,
+    softcap: float,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    _check_device(q)
+    o, lse = _empty_outputs(q, v)
+    options = (causal, window_left, window_right, scale, softcap, "", _stream(q))
+    _core.forward(q, k, v, o, lse, *options)
+    return o, lse
+
+
+@_forward.register_fake
+def _(q, k, v, causal, window_left, window_right, scale, softcap):
+    return _empty_outputs(q, v)
+
+
+def _empty_outputs(q, v):
+    """o in the memory order of q where that is (batch, seqlen, heads, head_dim), so that a transpose
+    and reshape behind it need no copy; lse beside it."""
+    batch, heads, seqlen, _ = q.shape
+    if heads > 1 and q.stride(1) < q.stride(2):
+        o = q.new_empty((batch, seqlen, heads, v.shape[3])).transpose(1, 2)
+    else:
+        o = q.new_empty((batch, heads, seqlen, v.shape[3]))
+    return o, q.new_empty((batch, heads, seqlen), dtype=torch.float32)
+
+
+@torch.library.custom_op("ingot::attention_backward", mutates_args=())
+def _backward(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    o: torch.Tensor,
+    lse: torch.Tensor,
+    dout: torch.Tensor,
+    causal: int,
+    window_left: int,
+    window_right: int,
+    scale: float,
+    softcap: float,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    gradients = _empty_gradients(q, k, v)
+    options = (causal, window_left, window_right, scale, softcap, "", _stream(q))
+    _core.backward(q, k, v, o, lse, dout, *gradients, *options)
+    return gradients
+
+
+@_backward.register_fake
+def _(q, k, v, o, lse, dout, causal, window_left, window_right, scale, softcap):
+    return _empty_gradients(q, k, v)
+
+
+def _empty_gradients(q, k, v):
+    return tuple(torch.empty(x.shape, dtype=x.dtype, device=x.device) for x in (q, k, v))
+
+
+def _save(ctx, inputs, output):
+    q, k, v, *ctx.options = inputs
+    ctx.save_for_backward(q, k, v, *output)
+    ctx.mark_non_differentiable(output[1])
+    ctx.set_materialize_grads(False)
+
+
+def _differentiate(ctx, dout, _):
+    nothing = (None,) * len(ctx.options)
+    if dout is None:
+        return (None, None, None, *nothing)
+    gradients = torch.ops.ingot.attention_backward(*ctx.saved_tensors, dout, *ctx.options)
+    return (*gradients, *nothing)
+
+
+_forward.register_autograd(_differentiate, setup_context=_save)
+
+
+def attention(q, k, v, *, causal=None, window=None, scale=None, softcap=None, return_lse=False):
+    """ingot.attention for tensors that require gradients; the same arguments, shapes and errors.
+
+    With return_lse the second result is not differentiable.
+    """
+    if q.dim() != 4:
+        raise InvalidArgument(
+            f"q: must have 4 dimensions (batch, heads, seqlen, head_dim), got {q.dim()}"
+        )
+    left, right = (-1, -1) if window is None else window_pair(window)
+    for name, factor in (("scale", scale), ("softcap", softcap)):
+        if factor == 0:
+            raise InvalidArgument(f"{name}: must not be 0 (leave it out for the default), got 0")
+    o, lse = torch.ops.ingot.attention_forward(
+        q,
+        k,
+        v,
+        causal_code(causal),
+        left,
+        right,
+        0.0 if scale is None else float(scale),
+        0.0 if softcap is None else float(softcap),
+    )
+    return (o, lse) if return_lse else o
+
+
+_torch_sdpa = torch.nn.functional.scaled_dot_product_attention
+
+
+def scaled_dot_product_attention(
+    query,
+    key,
+    value,
+    attn_mask=None,
+    dropout_p=0.0,
+    is_causal=False,
+    scale=None,
+    enable_gqa=False,
+    *,
+    fallback=None,
+):
+    """torch.nn.functional.scaled_dot_product_attention, by ingot.
+
+    attn_mask: None or a torch.nn.attention.bias.CausalBias; dropout_p must be 0. What ingot does
+    not have raises Unsupported with the reason, or with fallback="torch" runs in PyTorch.
+    """
+    if fallback not in (None, "torch"):
+        raise InvalidArgument(f'fallback: must be None or "torch", got {fallback!r}')
+    reason = _unsupported(query, key, value, attn_mask, dropout_p, is_causal, scale, enable_gqa)
+    if reason is not None:
+        if fallback is None:
+            raise Unsupported(f'{reason} (fallback="torch" runs PyTorch\'s own)')
+        return _torch_sdpa(
+            query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
+        )
+    causal = "top_left" if is_causal else _causal_of(attn_mask)
+    shape = (*query.shape[:-1], value.shape[-1])
+    q, k, v = (_as_4d(x) for x in (query, key, value))
+    return attention(q, k, v, causal=causal, scale=scale).reshape(shape)
+
+
+def _causal_of(mask):
+    """The alignment of a CausalBias; None without a mask."""
+    if mask is None:
+        return None
+    from torch.nn.attention.bias import CausalVariant
+
+    return "top_left" if mask.variant == CausalVariant.UPPER_LEFT else "bottom_right"
+
+
+def _as_4d(x):
+    if x.dim() == 4:
+        return x
+    return x.reshape(-1, 1, *x.shape[-2:]) if x.dim() != 3 else x.unsqueeze(0)
+
+
+def _unsupported(query, key, value, attn_mask, dropout_p, is_causal, scale, enable_gqa):
+    """Why ingot cannot run this, or None."""
+    from torch.nn.attention.bias import CausalBias
+
+    if attn_mask is not None and not isinstance(attn_mask, CausalBias):
+        return "attn_mask: must be None or a CausalBias, got a tensor"
+    if attn_mask is not None and is_causal:
+        return "attn_mask: must be None with is_causal"
+    if dropout_p != 0.0:
+        return f"dropout_p: must be 0, got {dropout_p}"
+    if scale == 0:
+        return "scale: must not be 0, got 0"
+    if query.device.type not in ("cpu", "cuda"):
+        return f"query: must be on a CPU or CUDA device, got {query.device}"
+    dtypes = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+    if query.dtype not in dtypes:
+        return f"query.dtype: must be a floating-point type of 16, 32 or 64 bits, got {query.dtype}"
+    if query.dtype == torch.float64 and query.is_cuda:
+        return "query.dtype: must be of 16 or 32 bits on a GPU, got torch.float64"
+    if query.dim() < 2 or query.dim() != key.dim() or key.dim() != value.dim():
+        ranks = f"{query.dim()}, {key.dim()}, {value.dim()}"
+        return f"query, key, value: must have one rank of at least 2, got {ranks}"
+    if not 0 < query.shape[-1] <= 1024 or not 0 < value.shape[-1] <= 1024:
+        return f"head_dim: must be from 1 to 1024, got {query.shape[-1]} and {value.shape[-1]}"
+    return _unsupported_heads(query, key, value, enable_gqa)
+
+
+def _unsupported_heads(query, key, value, enable_gqa):
+    if key.shape[:-2] != value.shape[:-2] or query.shape[:-3] != key.shape[:-3]:
+        return (
+            "query, key, value: must have the same leading dimensions, got "
+            f"{tuple(query.shape)}, {tuple(key.shape)}, {tuple(value.shape)}"
+        )
+    if query.dim() < 3:
+        return None
+    heads, heads_kv = query.shape[-3], key.shape[-3]
+    if heads != heads_kv and not (enable_gqa and query.dim() == 4 and heads % heads_kv == 0):
+        return f"key: must have {heads} heads (or enable_gqa and a divisor of it), got {heads_kv}"
+    return None
+
+
+@contextlib.contextmanager
+def sdpa(fallback=None):
+    """torch.nn.functional.scaled_dot_product_attention is ingot's while this context is entered (in
+    all threads). fallback as in scaled_dot_product_attention."""
+
+    def routed(*args, **kwargs):
+        return scaled_dot_product_attention(*args, fallback=fallback, **kwargs)
+
+    before = torch.nn.functional.scaled_dot_product_attention
+    torch.nn.functional.scaled_dot_product_attention = routed
+    try:
+        yield
+    finally:
+        torch.nn.functional.scaled_dot_product_attention = before
+
+
+def register_flash_attention():
+    """Makes "ingot" an implementation of torch.nn.attention's flash registry (PyTorch 2.11 and
+    newer): torch.nn.attention.activate_flash_attention_impl("ingot") then routes the flash path of
+    scaled_dot_product_attention to ingot, on CPU and CUDA; restore_flash_attention_impl() undoes
+    it. Returns False where this PyTorch has no registry."""
+    try:
+        from torch.nn.attention import register_flash_attention_impl
+    except ImportError:
+        return False
+    from ingot._torch_registry import activate
+
+    register_flash_attention_impl("ingot", register_fn=activate)
+    return True

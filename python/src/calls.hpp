@@ -1,0 +1,38 @@
+// The calls of module.cpp: from arrays and options to ingot_forward and ingot_backward.
+#pragma once
+
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "arrays.hpp"
+
+namespace ingot_python {
+
+/// What changes the result besides the arrays.
+struct Options {
+  int causal = INGOT_CAUSAL_NONE;
+  std::int64_t window_left = -1, window_right = -1;
+  double scale = 0;  ///< 0: 1 / sqrt(head_dim)
+  double softcap = 0;
+};
+
+/// lse may be None.
+void forward(nb::handle q, nb::handle k, nb::handle v, nb::handle o, nb::handle lse,
+             const Options& options, const std::string& device, std::uintptr_t stream);
+
+/// Of dq, dk and dv at least one is no None.
+void backward(nb::handle q, nb::handle k, nb::handle v, nb::handle o, nb::handle lse,
+              nb::handle dout, nb::handle dq, nb::handle dk, nb::handle dv, const Options& options,
+              const std::string& device, std::uintptr_t stream);
+
+std::vector<std::tuple<std::string, std::string>> devices();
+
+/// shape: (batch, num_heads, num_heads_kv, seqlen_q, seqlen_k, head_dim, head_dim_v).
+std::string explain(const std::array<std::int64_t, 7>& shape, const std::string& dtype,
+                    const Options& options, const std::string& device, bool json);
+
+/// The device that computes on memory of this kind; throws where there is none.
+std::string device_of(const View& view);
+
+}  // namespace ingot_python

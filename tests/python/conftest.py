@@ -1,0 +1,18 @@
+import numpy as np
+import pytest
+
+
+@pytest.fixture
+def make():
+    """make(batch, heads, heads_kv, seqlen_q, seqlen_k, head_dim[, head_dim_v]) -> q, k, v, f32."""
+    generator = np.random.default_rng(7)
+
+    def arrays(batch, heads, heads_kv, seqlen_q, seqlen_k, head_dim, head_dim_v=None):
+        shapes = (
+            (batch, heads, seqlen_q, head_dim),
+            (batch, heads_kv, seqlen_k, head_dim),
+            (batch, heads_kv, seqlen_k, head_dim_v or head_dim),
+        )
+        return tuple(generator.standard_normal(shape).astype("float32") for shape in shapes)
+
+    return arrays

@@ -1,0 +1,190 @@
+"""ingot.torch against PyTorch's own attention: forward, backward, compile, registry."""
+
+import itertools
+
+import ingot
+import ingot.torch
+import pytest
+import torch
+import torch.nn.functional as F
+from torch.nn.attention.bias import causal_lower_right, causal_upper_left
+
+DEVICES = ["cpu"] + (["cuda"] if torch.cuda.is_available() else [])
+TOLERANCE = {torch.float32: 5e-6, torch.float16: 4e-3, torch.bfloat16: 3e-2, torch.float64: 1e-6}
+
+
+def tensors(shape, dtype, device="cpu", requires_grad=False):
+    batch, heads, heads_kv, seqlen_q, seqlen_k, head_dim, head_dim_v = shape
+    generator = torch.Generator(device).manual_seed(3)
+    options = {"generator": generator, "device": device, "dtype": torch.float32}
+    made = (
+        torch.randn(batch, heads, seqlen_q, head_dim, **options),
+        torch.randn(batch, heads_kv, seqlen_k, head_dim, **options),
+        torch.randn(batch, heads_kv, seqlen_k, head_dim_v, **options),
+    )
+    return tuple(x.to(dtype).requires_grad_(requires_grad) for x in made)
+
+
+SHAPES = [
+    (2, 4, 4, 33, 33, 16, 16),
+    (1, 4, 2, 70, 70, 64, 64),
+    (2, 2, 2, 12, 45, 40, 24),
+    (1, 6, 1, 1, 90, 128, 128),
+]
+SWEEP = list(itertools.product(DEVICES, SHAPES, TOLERANCE, [False, True], [None, 0.2]))
+
+
+@pytest.mark.parametrize("device,shape,dtype,is_causal,scale", SWEEP)
+def test_equals_pytorch_forward_and_backward(device, shape, dtype, is_causal, scale):
+    if device == "cuda" and dtype == torch.float64:
+        pytest.skip("skipped: float64 is for the CPU's reference")
+    inputs = tensors(shape, dtype, device, requires_grad=True)
+    options = {"is_causal": is_causal, "scale": scale, "enable_gqa": shape[1] != shape[2]}
+    o = ingot.torch.scaled_dot_product_attention(*inputs, **options)
+    with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+        want = F.scaled_dot_product_attention(*(x.double() for x in inputs), **options)
+    assert o.dtype == dtype
+    torch.testing.assert_close(o.double(), want, atol=TOLERANCE[dtype], rtol=0)
+    dout = torch.randn(o.shape, generator=torch.Generator().manual_seed(1)).to(device, dtype)
+    gradients = torch.autograd.grad(o, inputs, dout)
+    wanted = torch.autograd.grad(want, inputs, dout.double())
+    for gradient, wish in zip(gradients, wanted, strict=True):
+        atol = 6 * TOLERANCE[dtype] * max(1.0, wish.abs().max().item())
+        torch.testing.assert_close(gradient, wish.to(dtype), atol=atol, rtol=0)
+
+
+@pytest.mark.parametrize("rank", [2, 3, 5])
+def test_any_rank(rank):
+    shape = (2, 3, 4, 10, 8)[5 - rank :]
+    q, k, v = (torch.randn(shape) for _ in range(3))
+    want = F.scaled_dot_product_attention(q, k, v)
+    torch.testing.assert_close(ingot.torch.scaled_dot_product_attention(q, k, v), want)
+
+
+def test_causal_bias():
+    q, k, v = tensors((1, 2, 2, 9, 14, 16, 16), torch.float32)
+    for bias in (causal_upper_left(9, 14), causal_lower_right(9, 14)):
+        want = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+        torch.testing.assert_close(
+            ingot.torch.scaled_dot_product_attention(q, k, v, attn_mask=bias), want
+        )
+
+
+REFUSED = [
+    ({"attn_mask": torch.ones(5, 5, dtype=torch.bool)}, "attn_mask: must be None or a CausalBias"),
+    ({"dropout_p": 0.5}, "dropout_p: must be 0, got 0.5"),
+    ({"scale": 0.0}, "scale: must not be 0"),
+]
+
+
+@pytest.mark.parametrize("options,text", REFUSED, ids=[r[1] for r in REFUSED])
+def test_nothing_falls_back_silently(options, text):
+    q, k, v = tensors((1, 2, 2, 5, 5, 8, 8), torch.float32)
+    with pytest.raises(ingot.Unsupported, match=text):
+        ingot.torch.scaled_dot_product_attention(q, k, v, **options)
+    ingot.torch.scaled_dot_product_attention(q, k, v, **options, fallback="torch")
+    with pytest.raises(ingot.InvalidArgument, match="fallback: must be"):
+        ingot.torch.scaled_dot_product_attention(q, k, v, fallback="flash")
+    with pytest.raises(ingot.Unsupported, match="key: must have 2 heads"):
+        ingot.torch.scaled_dot_product_attention(q, k[:, :1], v[:, :1])
+
+
+def test_opcheck():
+    q, k, v = tensors((1, 4, 2, 9, 12, 16, 8), torch.float32, requires_grad=True)
+    options = (2, -1, -1, 0.0, 0.0)
+    torch.library.opcheck(torch.ops.ingot.attention_forward, (q, k, v, *options))
+    o, lse = torch.ops.ingot.attention_forward(q, k, v, *options)
+    saved = [x.detach() for x in (q, k, v, o, lse, torch.randn_like(o))]
+    torch.library.opcheck(torch.ops.ingot.attention_backward, (*saved, *options))
+
+
+def test_gradcheck_in_float64():
+    inputs = tensors((1, 2, 1, 5, 6, 4, 3), torch.float64, requires_grad=True)
+    for options in ({}, {"causal": "bottom_right"}, {"softcap": 2.0}, {"window": (2, 1)}):
+        # lse, which the gradient is made from, has 24 bits
+        assert torch.autograd.gradcheck(
+            lambda *x, o=options: ingot.torch.attention(*x, **o), inputs, atol=1e-5, rtol=1e-4
+        )
+
+
+def test_double_backward_raises():
+    inputs = tensors((1, 1, 1, 4, 4, 8, 8), torch.float32, requires_grad=True)
+    o = ingot.torch.attention(*inputs)
+    (dq,) = torch.autograd.grad(o.sum(), inputs[0], create_graph=True)
+    with pytest.raises(RuntimeError):
+        torch.autograd.grad(dq.sum(), inputs[0])
+
+
+def test_compile_has_no_graph_break():
+    q, k, v = tensors((1, 4, 2, 20, 20, 16, 16), torch.float32, requires_grad=True)
+
+    def step(q, k, v):
+        return ingot.torch.attention(q * 2, k, v, causal="bottom_right", window=(4, None)).relu()
+
+    want = torch.autograd.grad(step(q, k, v).sum(), (q, k, v))
+    compiled = torch.compile(step, fullgraph=True)
+    got = torch.autograd.grad(compiled(q, k, v).sum(), (q, k, v))
+    for a, b in zip(got, want, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_context_manager_routes_and_restores():
+    own = F.scaled_dot_product_attention
+    layer = torch.nn.MultiheadAttention(32, 4, batch_first=True)
+    x = torch.randn(2, 7, 32)
+    want, _ = layer(x, x, x, need_weights=False)
+
+    with ingot.torch.sdpa():
+        assert F.scaled_dot_product_attention is not own
+        got, _ = layer(x, x, x, need_weights=False)
+        torch.testing.assert_close(got, want)
+        with pytest.raises(ingot.Unsupported):
+            F.scaled_dot_product_attention(x, x, x, dropout_p=0.1)
+    assert F.scaled_dot_product_attention is own
+
+
+@pytest.mark.filterwarnings("ignore:Warning only once for all operators")
+def test_flash_registry():
+    if not ingot.torch.register_flash_attention():
+        pytest.skip("skipped: this PyTorch has no flash registry")
+    from torch.nn.attention import activate_flash_attention_impl, restore_flash_attention_impl
+
+    def run():
+        inputs = tensors((1, 4, 4, 20, 20, 16, 16), torch.float32, requires_grad=True)
+        with torch.profiler.profile() as profile:
+            o = F.scaled_dot_product_attention(*inputs, is_causal=True)
+            gradients = torch.autograd.grad(o.sum(), inputs)
+        names = {event.key for event in profile.key_averages()}
+        return (o, *gradients), "ingot::attention_backward" in names
+
+    want, by_ingot = run()
+    assert not by_ingot
+    activate_flash_attention_impl("ingot")
+    try:
+        got, by_ingot = run()
+        assert by_ingot
+    finally:
+        restore_flash_attention_impl()
+    for a, b in zip(got, want, strict=True):
+        torch.testing.assert_close(a, b)
+    assert not run()[1]
+
+
+def test_layout_of_the_output_follows_the_query():
+    x = torch.randn(2, 9, 3, 4, 16)
+    q, k, v = (t.transpose(1, 2) for t in x.unbind(2))
+    o = ingot.torch.attention(q, k, v)
+    assert o.transpose(1, 2).is_contiguous()
+    torch.testing.assert_close(o, F.scaled_dot_product_attention(q, k, v))
+
+
+@pytest.mark.skipif("cuda" not in DEVICES, reason="skipped: no NVIDIA GPU")
+def test_cuda_graph():
+    q, k, v = tensors((1, 4, 4, 256, 256, 64, 64), torch.float16, "cuda")
+    want = ingot.torch.attention(q, k, v)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        o = ingot.torch.attention(q, k, v)
+    o.zero_()
+    graph.replay()
+    torch.testing.assert_close(o, want)
