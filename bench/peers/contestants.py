@@ -111,7 +111,8 @@ def reference(case, inputs):
 
 def max_error(results, expected):
     """Largest absolute difference on the first head; nan where any value is."""
-    errors = [(r[0, 0].detach().double() - e).abs().max() for r, e in zip(results, expected, strict=True)]
+    pairs = zip(results, expected, strict=True)
+    errors = [(r[0, 0].detach().double() - e).abs().max() for r, e in pairs]
     return torch.stack(errors).max().item()
 
 

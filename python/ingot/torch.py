@@ -55,8 +55,8 @@ def _(q, k, v, causal, window_left, window_right, scale, softcap):
 
 
 def _empty_outputs(q, v):
-    """o in the memory order of q where that is (batch, seqlen, heads, head_dim), so that a transpose
-    and reshape behind it need no copy; lse beside it."""
+    """o in the memory order of q where that is (batch, seqlen, heads, head_dim), so that a
+    transpose and reshape behind it need no copy; lse beside it."""
     batch, heads, seqlen, _ = q.shape
     if heads > 1 and q.stride(1) < q.stride(2):
         o = q.new_empty((batch, seqlen, heads, v.shape[3])).transpose(1, 2)

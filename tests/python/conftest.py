@@ -4,7 +4,7 @@ import pytest
 
 @pytest.fixture
 def make():
-    """make(batch, heads, heads_kv, seqlen_q, seqlen_k, head_dim[, head_dim_v]) -> q, k, v, f32."""
+    """make(batch, heads, heads_kv, seqlen_q, seqlen_k, head_dim[, head_dim_v]): q, k and v."""
     generator = np.random.default_rng(7)
 
     def arrays(batch, heads, heads_kv, seqlen_q, seqlen_k, head_dim, head_dim_v=None):

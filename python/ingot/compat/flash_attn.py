@@ -98,8 +98,8 @@ def flash_attn_with_kvcache(
     num_splits=0,
     return_softmax_lse=False,
 ):
-    """Attention over a cache (batch, seqlen_cache, heads_kv, head_dim), into which k and v, if given,
-    are first written at cache_seqlens (a number, or one number a batch entry).
+    """Attention over a cache (batch, seqlen_cache, heads_kv, head_dim), into which k and v, if
+    given, are first written at cache_seqlens (a number, or one number a batch entry).
 
     Entries of different lengths are computed one after another. num_splits is chosen by ingot.
     """

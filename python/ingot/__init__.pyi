@@ -1,0 +1,94 @@
+from typing import Any, Literal, TypeVar, overload
+
+Array = TypeVar("Array")
+Causal = Literal["top_left", "bottom_right"] | None
+Window = tuple[int | None, int | None] | None
+
+__version__: str
+
+class Error(Exception): ...
+class InvalidArgument(Error, ValueError): ...
+class Unsupported(Error, NotImplementedError): ...
+class OutOfMemory(Error, MemoryError): ...
+class CompileFailed(Error, RuntimeError): ...
+class DeviceError(Error, RuntimeError): ...
+class Internal(Error, RuntimeError): ...
+class Cancelled(Error, RuntimeError): ...
+
+@overload
+def attention(
+    q: Array,
+    k: Array,
+    v: Array,
+    *,
+    causal: Causal = None,
+    window: Window = None,
+    scale: float | None = None,
+    softcap: float | None = None,
+    return_lse: Literal[False] = False,
+    device: str | None = None,
+) -> Array: ...
+@overload
+def attention(
+    q: Array,
+    k: Array,
+    v: Array,
+    *,
+    causal: Causal = None,
+    window: Window = None,
+    scale: float | None = None,
+    softcap: float | None = None,
+    return_lse: Literal[True],
+    device: str | None = None,
+) -> tuple[Array, Array]: ...
+def attention_backward(
+    q: Array,
+    k: Array,
+    v: Array,
+    o: Array,
+    lse: Array,
+    dout: Array,
+    *,
+    causal: Causal = None,
+    window: Window = None,
+    scale: float | None = None,
+    softcap: float | None = None,
+    device: str | None = None,
+) -> tuple[Array, Array, Array]: ...
+def devices() -> list[tuple[str, str]]: ...
+@overload
+def explain(
+    *,
+    seqlen_q: int,
+    seqlen_k: int | None = None,
+    head_dim: int,
+    head_dim_v: int | None = None,
+    batch: int = 1,
+    num_heads: int = 1,
+    num_heads_kv: int | None = None,
+    dtype: str = "float32",
+    causal: Causal = None,
+    window: Window = None,
+    scale: float | None = None,
+    softcap: float | None = None,
+    device: str = "auto",
+    format: Literal["text"] = "text",
+) -> str: ...
+@overload
+def explain(
+    *,
+    seqlen_q: int,
+    seqlen_k: int | None = None,
+    head_dim: int,
+    head_dim_v: int | None = None,
+    batch: int = 1,
+    num_heads: int = 1,
+    num_heads_kv: int | None = None,
+    dtype: str = "float32",
+    causal: Causal = None,
+    window: Window = None,
+    scale: float | None = None,
+    softcap: float | None = None,
+    device: str = "auto",
+    format: Literal["json"],
+) -> dict[str, Any]: ...
