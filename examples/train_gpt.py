@@ -1,5 +1,5 @@
-"""Trains a small GPT on real text twice from the same start, with attention by ingot and by PyTorch's
-scaled_dot_product_attention: loss curves, times, a picture.
+"""Trains a small GPT on real text twice from the same start, with attention by ingot and by
+PyTorch's scaled_dot_product_attention: loss curves, times, a picture.
 
     pip install . torch transformers matplotlib
     python examples/train_gpt.py [--steps N] [--plot FILE]
