@@ -32,12 +32,16 @@ allowed+='|_NSConcrete(Stack|Global)Block'
 allowed+='|_Block_(object_assign|object_dispose|copy|release)|dispatch_[a-z_]+'
 allowed+='|_Z.*|__cxa_[a-z_]+|__gxx_personality_v0|_Unwind_Resume|__dso_handle'
 allowed+='|__stack_chk_(fail|guard)'
-allowed+='|mem(cpy|move|set|cmp)|bzero|str(len|cmp|ncmp|toull|toul|chr|rchr)|malloc|free'
+allowed+='|mem(cpy|move|set|cmp|chr)|tolower|bzero|str(len|cmp|ncmp|toull|toul|chr|rchr)'
+allowed+='|malloc|free'
 allowed+='|aligned_alloc|posix_memalign'
 allowed+='|abort|exit|printf|fprintf|snprintf|puts|putchar|getenv|stdout|stderr|stdin'
 allowed+='|fflush|access|unlink|mkstemp|close'
 allowed+='|sqrtf?|expf?|exp2f?|logf?|log2f?|powf?|fabsf?|fminf?|fmaxf?|_tlv_bootstrap'
-allowed+='|__tls_get_addr|atexit|setenv|unsetenv)$'
+allowed+='|__tls_get_addr|atexit|setenv|unsetenv|getpid|rename|__dynamic_cast'
+allowed+='|pthread_(mutex_(lock|unlock)|once|cond_[a-z]+)'
+# What the headers of libstdc++ ask for, and those of libc++ on a Mac do not.
+allowed+='|__libc_single_threaded|__pthread_key_create|__once_proxy)$'
 
 status=0
 scratch=$(mktemp -d)
@@ -50,6 +54,7 @@ echo '#define __WORDSIZE 64' > "$scratch/include/bits/wordsize.h"
 echo '' > "$scratch/include/gnu/stubs.h"
 for file in "${files[@]}"; do
   if ! "$compiler" -target arm64-apple-macos14 -std=c++20 -fblocks -O1 -nostdinc++ -U__nonnull -w \
+      -D_GNU_SOURCE \
       -isystem "$scratch/include" -isystem "$here/include" -isystem "$metal_cpp" \
       "${includes[@]}" "$@" \
       -c "$file" -o "$object"; then

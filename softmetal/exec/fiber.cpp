@@ -5,17 +5,13 @@
 
 #include <new>
 
-#if defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define SOFTMETAL_TSAN 1
+#if defined(SOFTMETAL_TSAN)
 #include <sanitizer/tsan_interface.h>
 #endif
-#if __has_feature(address_sanitizer)
-#define SOFTMETAL_ASAN 1
+#if defined(SOFTMETAL_ASAN)
 #include <pthread.h>
 #include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
-#endif
 #endif
 
 // softmetal_swap(void** save_sp, void* load_sp): pushes the callee-saved registers, exchanges the
@@ -98,7 +94,6 @@ softmetal_start:
 #error "softmetal has a context switch for x86-64 and arm64 only"
 #endif
 
-extern "C" void softmetal_swap(void** save, void* load);
 extern "C" void softmetal_start();
 
 // TSan counts calls and returns by fiber, so what switches must not be counted itself.
@@ -111,42 +106,35 @@ extern "C" void softmetal_start();
 namespace softmetal::exec {
 namespace {
 
-constexpr std::size_t kPage = 4096;
+const std::size_t kPage = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
 
 std::size_t round_up(std::size_t n, std::size_t to) { return (n + to - 1) / to * to; }
 
-SOFTMETAL_UNCOUNTED void announce(Context& from, Context& to, bool dies) {
-#if defined(SOFTMETAL_TSAN)
-  (void)from;
-  (void)dies;
-  __tsan_switch_to_fiber(to.sanitizer, 0);
-#elif defined(SOFTMETAL_ASAN)
-  __sanitizer_start_switch_fiber(dies ? nullptr : &from.sanitizer, to.stack_low, to.stack_bytes);
-#else
-  (void)from;
-  (void)to;
-  (void)dies;
-#endif
-}
-
 }  // namespace
 
-SOFTMETAL_UNCOUNTED void arrived([[maybe_unused]] Context& self) {
-#if defined(SOFTMETAL_ASAN)
-  __sanitizer_finish_switch_fiber(self.sanitizer, nullptr, nullptr);
-#endif
-}
+#if defined(SOFTMETAL_TSAN)
+void arrived(Context&) {}
 
 SOFTMETAL_UNCOUNTED void switch_context(Context& from, Context& to) {
-  announce(from, to, false);
+  __tsan_switch_to_fiber(to.sanitizer, 0);
+  softmetal_swap(&from.sp, to.sp);
+}
+
+SOFTMETAL_UNCOUNTED void leave_context(Context& from, Context& to) { switch_context(from, to); }
+#elif defined(SOFTMETAL_ASAN)
+void arrived(Context& self) { __sanitizer_finish_switch_fiber(self.sanitizer, nullptr, nullptr); }
+
+void switch_context(Context& from, Context& to) {
+  __sanitizer_start_switch_fiber(&from.sanitizer, to.stack_low, to.stack_bytes);
   softmetal_swap(&from.sp, to.sp);
   arrived(from);
 }
 
-SOFTMETAL_UNCOUNTED void leave_context(Context& from, Context& to) {
-  announce(from, to, true);
+void leave_context(Context& from, Context& to) {
+  __sanitizer_start_switch_fiber(nullptr, to.stack_low, to.stack_bytes);
   softmetal_swap(&from.sp, to.sp);
 }
+#endif
 
 void adopt_thread([[maybe_unused]] Context& self) {
 #if defined(SOFTMETAL_TSAN)
@@ -171,26 +159,24 @@ Stack::Stack(std::size_t bytes, std::size_t stagger) {
   mprotect(mapping_, kPage, PROT_NONE);
   // Tops are staggered: stacks a power of two apart would all fall into the same cache sets.
   top_ = mapping_ + mapped_ - round_up(stagger, 64);
-  context_.stack_low = mapping_ + kPage;
-  context_.stack_bytes = mapped_ - kPage;
 #if defined(SOFTMETAL_TSAN)
-  context_.sanitizer = __tsan_create_fiber(0);
+  fiber_ = __tsan_create_fiber(0);
 #endif
 }
 
 Stack::~Stack() {
 #if defined(SOFTMETAL_TSAN)
-  __tsan_destroy_fiber(context_.sanitizer);
+  __tsan_destroy_fiber(fiber_);
 #endif
   munmap(mapping_, mapped_);
 }
 
-bool Stack::contains(const void* p) const {
+bool Stack::guards(const void* p) const {
   const auto* b = static_cast<const std::byte*>(p);
-  return b >= mapping_ && b < mapping_ + mapped_;
+  return b >= mapping_ && b < mapping_ + kPage;
 }
 
-void Stack::prepare(void (*body)(void*), void* argument) {
+Context Stack::prepare(void (*body)(void*), void* argument) {
   auto address = [](auto* p) { return reinterpret_cast<std::uintptr_t>(p); };
 #if defined(__x86_64__)
   auto* slots = reinterpret_cast<std::uintptr_t*>(top_) - 9;  // keeps the ABI's 16-byte rule
@@ -205,16 +191,20 @@ void Stack::prepare(void (*body)(void*), void* argument) {
   slots[1] = address(body);               // x20
   slots[11] = address(&softmetal_start);  // x30
 #endif
+  Context context;
+  context.sp = slots;
 #if defined(SOFTMETAL_ASAN)
   __asan_unpoison_memory_region(mapping_ + kPage, mapped_ - kPage);
-  context_.sanitizer = nullptr;
+  context.stack_low = mapping_ + kPage;
+  context.stack_bytes = mapped_ - kPage;
 #endif
 #if defined(SOFTMETAL_TSAN)
   // A fresh fiber: the calls of the last body were never returned from.
-  __tsan_destroy_fiber(context_.sanitizer);
-  context_.sanitizer = __tsan_create_fiber(0);
+  __tsan_destroy_fiber(fiber_);
+  fiber_ = __tsan_create_fiber(0);
+  context.sanitizer = fiber_;
 #endif
-  context_.sp = slots;
+  return context;
 }
 
 }  // namespace softmetal::exec

@@ -15,14 +15,13 @@ u32 word_thread(u32 w) { return (w & 0xfff) - 1; }
 u32 word_mask(u32 w) { return w >> 12 & 3; }
 u32 word_stamp(u32 w) { return w >> 14; }
 
-/// Whether what `w` records is unordered with what `a` does now.
+/// Whether what `w` records is unordered with what thread `a` does now; both times are stamps.
 bool unordered(u32 w, u32 mask, const Accessor& a) {
   if ((w & 0xfff) == 0 || (word_mask(w) & mask) == 0) return false;
   const u32 thread = word_thread(w);
   if (thread == a.thread) return false;
   const bool same_simd = simdgroup_of(thread) == a.thread / 32;
-  return word_stamp(w) >=
-         ((same_simd ? std::max(a.simd_ordered, a.group_ordered) : a.group_ordered) & 0x3ffff);
+  return word_stamp(w) >= (same_simd ? std::max(a.simd_ordered, a.group_ordered) : a.group_ordered);
 }
 
 /// Bytes of the cell at `cell` that [offset, offset + bytes) covers, as a mask.
@@ -44,29 +43,33 @@ u32 merged_reader(u32 old, u32 mask, const Accessor& a) {
                : group_word(joint_code(word_thread(old), a), mask | word_mask(old), a.stamp);
 }
 
-// Device cells: thread + 1 in 12 bits, mask 2, atomic 1, stamp 17, threadgroup 32.
+// Device cells: thread + 1 in 12 bits, mask 2, atomic 1, stamp 25, threadgroup 24.
+constexpr u32 kAnyGroup = 0xffffff;
+
 u64 device_word(u32 thread, u32 mask, bool atomic, const Accessor& a) {
-  return (thread + 1) | u64{mask} << 12 | u64{atomic} << 14 | u64{a.stamp & 0x1ffff} << 15 |
-         u64{a.group} << 32;
+  return (thread + 1) | u64{mask} << 12 | u64{atomic} << 14 | u64{a.stamp & 0x1ffffff} << 15 |
+         u64{a.group & kAnyGroup} << 40;
 }
+
+u32 device_group(u64 w) { return static_cast<u32>(w >> 40); }
 
 bool device_unordered(u64 w, u32 mask, const Accessor& a) {
   if ((w & 0xfff) == 0 || ((w >> 12 & 3) & mask) == 0) return false;
-  if (static_cast<u32>(w >> 32) != a.group) return true;
+  if (device_group(w) != (a.group & kAnyGroup)) return true;
   const u32 thread = static_cast<u32>(w & 0xfff) - 1;
   if (thread == a.thread) return false;
   const bool same_simd = simdgroup_of(thread) == a.thread / 32;
   const u32 since = same_simd ? std::max(a.simd_ordered, a.group_ordered) : a.group_ordered;
-  return (w >> 15 & 0x1ffff) >= since;
+  return (w >> 15 & 0x1ffffff) >= since;
 }
 
 u64 device_reader(u64 old, u32 mask, const Accessor& a) {
   if (!device_unordered(old, 3, a)) return device_word(a.thread, mask, false, a);
-  const bool own_group = static_cast<u32>(old >> 32) == a.group;
+  const bool own_group = device_group(old) == (a.group & kAnyGroup);
   const u32 code = own_group ? joint_code(static_cast<u32>(old & 0xfff) - 1, a) : kMany;
   // A cell read by several threadgroups belongs to none of them: a write of any conflicts.
   Accessor reader = a;
-  if (!own_group) reader.group = ~u32{0};
+  if (!own_group) reader.group = kAnyGroup;
   return device_word(code, mask | (old >> 12 & 3), false, reader);
 }
 
@@ -101,10 +104,8 @@ void MemoryMap::build_shadows() {
       writable |= bound[last]->writable;
     }
     if (writable) {
-      auto shadow = std::make_unique<DeviceShadow>();
-      shadow->begin = bound[first]->data;
-      shadow->bytes = static_cast<std::size_t>(end - shadow->begin);
-      shadow->cells = std::make_unique<DeviceCell[]>(shadow->bytes / 2 + 1);
+      auto shadow = std::make_unique<DeviceShadow>(
+          bound[first]->data, static_cast<std::size_t>(end - bound[first]->data));
       for (std::size_t i = first; i < last; ++i) bound[i]->shadow = shadow.get();
       shadows.push_back(std::move(shadow));
     }
@@ -112,44 +113,72 @@ void MemoryMap::build_shadows() {
   }
 }
 
-void GroupShadow::reset(std::size_t bytes) { cells_.assign(bytes / 2 + 1, GroupCell{}); }
+// GroupCell::state: bytes ever written, whether the last write was atomic, and in whose life.
+namespace {
+constexpr u32 kWritten = 3, kAtomic = 4, kLifeShift = 3, kLastLife = (1u << 29) - 1;
+constexpr u32 kLastGroupStamp = (1u << 18) - 1;
+}  // namespace
+
+void GroupShadow::reset(std::size_t bytes) {
+  base_ = 0;
+  if (cells_.size() < bytes / 2 + 1 || life_ == kLastLife) {
+    cells_.assign(bytes / 2 + 1, GroupCell{});
+    life_ = 0;
+  }
+  ++life_;
+}
+
+GroupCell& GroupShadow::cell(std::size_t index) {
+  GroupCell& c = cells_[index];
+  if (c.state >> kLifeShift != life_) c = {0, 0, life_ << kLifeShift};
+  return c;
+}
+
+/// Stamps have no room for more barriers: what happened before counts as ordered from now on.
+void GroupShadow::forget_accesses(u32 now) {
+  for (GroupCell& c : cells_) c.write = c.read = 0;
+  base_ = now;
+}
 
 bool GroupShadow::uninitialised(std::size_t offset, std::size_t bytes) const {
-  for (std::size_t c = offset / 2; c * 2 < offset + bytes && c < cells_.size(); ++c) {
-    const u32 mask = covered(c, offset, bytes);
-    if ((cells_[c].initialised & mask) != mask) return true;
+  for (std::size_t i = offset / 2; i * 2 < offset + bytes && i < cells_.size(); ++i) {
+    const u32 mask = covered(i, offset, bytes);
+    const u32 state = cells_[i].state;
+    if (state >> kLifeShift != life_ || (state & mask) != mask) return true;
   }
   return false;
 }
 
 Conflict GroupShadow::access(std::size_t offset, std::size_t bytes, bool write, bool atomic,
-                             const Accessor& a, u32& other) {
+                             const Accessor& accessor) {
+  if (accessor.stamp - base_ > kLastGroupStamp) forget_accesses(accessor.stamp);
+  Accessor a = accessor;
+  a.stamp = stamp(accessor.stamp);
+  a.group_ordered = stamp(accessor.group_ordered);
+  a.simd_ordered = stamp(accessor.simd_ordered);
   Conflict found = Conflict::none;
-  for (std::size_t c = offset / 2; c * 2 < offset + bytes && c < cells_.size(); ++c) {
-    GroupCell& cell = cells_[c];
-    const u32 mask = covered(c, offset, bytes);
-    const bool both_atomic = atomic && cell.atomic != 0;
-    if (found == Conflict::none && !both_atomic && unordered(cell.write, mask, a)) {
+  for (std::size_t i = offset / 2; i * 2 < offset + bytes && i < cells_.size(); ++i) {
+    GroupCell& c = cell(i);
+    const u32 mask = covered(i, offset, bytes);
+    const bool both_atomic = atomic && (c.state & kAtomic) != 0;
+    if (found == Conflict::none && !both_atomic && unordered(c.write, mask, a)) {
       found = write ? Conflict::write_after_write : Conflict::read_after_write;
-      other = word_thread(cell.write);
     }
-    if (found == Conflict::none && write && !both_atomic && unordered(cell.read, mask, a)) {
+    if (found == Conflict::none && write && !both_atomic && unordered(c.read, mask, a)) {
       found = Conflict::write_after_read;
-      other = word_thread(cell.read);
     }
     if (write) {
-      cell.write = group_word(a.thread, mask, a.stamp);
-      cell.atomic = atomic;
-      cell.initialised = static_cast<std::uint8_t>(cell.initialised | mask);
+      c.write = group_word(a.thread, mask, a.stamp);
+      c.state = (c.state & ~kAtomic) | (mask & kWritten) | (atomic ? kAtomic : 0u);
     } else if (!atomic) {
-      cell.read = merged_reader(cell.read, mask, a);
+      c.read = merged_reader(c.read, mask, a);
     }
   }
   return found;
 }
 
 Conflict device_access(DeviceShadow& shadow, const std::byte* at, std::size_t bytes, bool write,
-                       bool atomic, const Accessor& a, u64& other) {
+                       bool atomic, const Accessor& a) {
   constexpr auto relaxed = std::memory_order_relaxed;
   Conflict found = Conflict::none;
   const auto offset = static_cast<std::size_t>(at - shadow.begin);
@@ -160,12 +189,10 @@ Conflict device_access(DeviceShadow& shadow, const std::byte* at, std::size_t by
     const bool both_atomic = atomic && (wrote >> 14 & 1) != 0;
     if (found == Conflict::none && !both_atomic && device_unordered(wrote, mask, a)) {
       found = write ? Conflict::write_after_write : Conflict::read_after_write;
-      other = wrote;
     }
     const u64 read = cell.read.load(relaxed);
     if (found == Conflict::none && write && device_unordered(read, mask, a)) {
       found = Conflict::write_after_read;
-      other = read;
     }
     if (write) {
       cell.write.store(device_word(a.thread, mask, atomic, a), relaxed);

@@ -13,6 +13,7 @@
 
 #include "../msl/library.hpp"
 #include "../stdlib/softmetal_abi.h"
+#include "lazy_array.hpp"
 #include "uses.hpp"
 
 namespace softmetal::exec {
@@ -37,9 +38,9 @@ struct DeviceCell {
 
 /// Shadow of one range of host memory; bindings that overlap share one.
 struct DeviceShadow {
-  const std::byte* begin = nullptr;
-  std::size_t bytes = 0;
-  std::unique_ptr<DeviceCell[]> cells;
+  DeviceShadow(const std::byte* first, std::size_t size) : begin(first), cells(size / 2 + 1) {}
+  const std::byte* begin;
+  LazyArray<DeviceCell, 2048> cells;
 };
 
 /// What a dispatch binds, the same for all workers.
@@ -51,6 +52,7 @@ struct MemoryMap {
     std::string label;
     DeviceShadow* shadow = nullptr;
     std::shared_ptr<TouchMap> touched = nullptr;  // with ExecOptions::uses
+    std::size_t start = 0;                        // where the kernel's argument points to
   };
   std::array<Slot, kTagCount> slots;  // of threadgroup slots only `bytes`
   std::vector<Slot> resident;
@@ -60,18 +62,17 @@ struct MemoryMap {
   void build_shadows();
 };
 
-/// The state of two bytes of threadgroup memory.
+/// The state of two bytes of threadgroup memory, in the life of one threadgroup.
 struct GroupCell {
-  u32 write = 0, read = 0;       // thread + 1 in 12 bits (0: nobody), byte mask in 2, stamp above
-  std::uint8_t initialised = 0;  // byte mask
-  std::uint8_t atomic = 0;       // last write was atomic
+  u32 write = 0, read = 0;  // thread + 1 in 12 bits (0: nobody), byte mask in 2, stamp above
+  u32 state = 0;            // bytes ever written in 2 bits, last write was atomic, life above
 };
 
 /// Who accesses, and since when what other threads did is ordered before.
 struct Accessor {
   u32 thread = 0;         // in the threadgroup
   u32 group = 0;          // of the grid
-  u32 stamp = 0;          // now
+  u32 stamp = 0;          // now: barriers passed so far in this threadgroup
   u32 group_ordered = 0;  // stamps below are ordered with every thread of the threadgroup
   u32 simd_ordered = 0;   // and with those of the own simdgroup
 };
@@ -79,20 +80,30 @@ struct Accessor {
 enum class Conflict { none, read_after_write, write_after_read, write_after_write };
 
 /// Threadgroup memory of the group a worker runs.
-class GroupShadow {
+class __attribute__((visibility("hidden"))) GroupShadow {
  public:
+  /// A new threadgroup begins: nothing is written, nobody has accessed anything.
   void reset(std::size_t bytes);
   /// True when some byte was never written.
   bool uninitialised(std::size_t offset, std::size_t bytes) const;
-  Conflict access(std::size_t offset, std::size_t bytes, bool write, bool atomic, const Accessor& a,
-                  u32& other);
+  Conflict access(std::size_t offset, std::size_t bytes, bool write, bool atomic,
+                  const Accessor& a);
 
  private:
+  GroupCell& cell(std::size_t index);
+  void forget_accesses(u32 now);
+  u32 stamp(u32 time) const { return time > base_ ? time - base_ : 0; }
+
   std::vector<GroupCell> cells_;
+  u32 life_ = 0;
+  u32 base_ = 0;  // the time that stamps count from
 };
 
+/// Stamps from here on are not told apart; a threadgroup with so many barriers is not checked on.
+inline constexpr u32 kLastDeviceStamp = (1u << 25) - 2;
+
 Conflict device_access(DeviceShadow& shadow, const std::byte* at, std::size_t bytes, bool write,
-                       bool atomic, const Accessor& a, u64& other);
+                       bool atomic, const Accessor& a);
 
 const char* conflict_text(Conflict conflict);
 

@@ -11,7 +11,7 @@ namespace {
 using msl::FindingKind;
 using namespace softmetal_abi;
 
-constexpr u32 kSpaceDevice = 1, kSpaceThreadgroup = 3;
+constexpr u32 kSpaceDevice = 1, kSpaceThreadgroup = 3, kSpaceConstant = 5;
 constexpr u64 kLongestRun = u64{1} << 40;
 
 bool is_write(u32 what) { return (what & access_write) != 0; }
@@ -39,8 +39,7 @@ void Runner::report(FindingKind kind, const Fault& fault, std::string text) {
     f.line = sites[fault.site].line;
   }
   f.threadgroup = position_;
-  const auto& t = threads_[current_].frame.in_group.v;
-  f.thread = {t[0], t[1], t[2]};
+  f.thread = thread_position();
   if (fault.slot >= 0) {
     f.buffer_index = fault.slot % static_cast<int>(kThreadgroupTag);
     f.buffer_label = job_->memory.slots[static_cast<std::size_t>(fault.slot)].label;
@@ -54,10 +53,11 @@ void Runner::report_site(FindingKind kind, u32 site, u32 thread, std::string tex
   msl::Finding f;
   f.kind = kind;
   f.kernel = job_->kernel;
-  f.file = "program_source";
+  const auto file = job_->collective_files->find(site);
+  f.file = file != job_->collective_files->end() ? file->second : "program_source";
   f.line = static_cast<int>(site >> 10);
   f.threadgroup = position_;
-  const auto& t = threads_[thread].frame.in_group.v;
+  const auto& t = frames_[thread].in_group.v;
   f.thread = {t[0], t[1], t[2]};
   f.text = std::move(text);
   job_->findings->add(std::move(f));
@@ -68,20 +68,21 @@ void Runner::inactive_lane(u32 site, u32 lane) {
               "the source thread is not active");
 }
 
-void Runner::count_bytes(u32 what, std::size_t bytes) {
-  switch (space_of(what)) {
-    case 1:
-      (is_write(what) ? counters_.device_bytes_written : counters_.device_bytes_read) += bytes;
-      break;
-    case 3:
-      (is_write(what) ? counters_.threadgroup_bytes_written : counters_.threadgroup_bytes_read) +=
-          bytes;
-      break;
-    case 5:
-      counters_.constant_bytes_read += bytes;
-      break;
-    default:
-      break;
+/// By what was accessed, not by the type of the pointer: that may be of the generic space.
+void Runner::count_bytes(u32 what, std::size_t bytes, const Fault& fault) {
+  const bool group = fault.slot >= static_cast<int>(kThreadgroupTag) ||
+                     (fault.slot < 0 && space_of(what) == kSpaceThreadgroup);
+  const bool constant = fault.slot < 0
+                            ? space_of(what) == kSpaceConstant
+                            : !group && job_->constant[static_cast<std::size_t>(fault.slot)];
+  const bool device = !group && !constant && (fault.slot >= 0 || space_of(what) == kSpaceDevice);
+  if (group) {
+    (is_write(what) ? counters_.threadgroup_bytes_written : counters_.threadgroup_bytes_read) +=
+        bytes;
+  } else if (constant) {
+    counters_.constant_bytes_read += bytes;
+  } else if (device) {
+    (is_write(what) ? counters_.device_bytes_written : counters_.device_bytes_read) += bytes;
   }
 }
 
@@ -175,9 +176,8 @@ void Runner::check_group(std::byte* at, u32 what, std::size_t bytes, const Fault
     report(FindingKind::uninitialised_read, fault,
            access_text(what, bytes) + " at offset " + std::to_string(fault.offset));
   }
-  u32 other = 0;
   const Conflict c =
-      group_shadow_.access(offset, bytes, is_write(what), is_atomic(what), accessor(1), other);
+      group_shadow_.access(offset, bytes, is_write(what), is_atomic(what), accessor(1));
   if (c != Conflict::none && job_->options.races) {
     report(FindingKind::threadgroup_race, fault,
            access_text(what, bytes) + " at offset " + std::to_string(fault.offset) + ", " +
@@ -187,45 +187,45 @@ void Runner::check_group(std::byte* at, u32 what, std::size_t bytes, const Fault
 
 void Runner::check_device(DeviceShadow& shadow, std::byte* at, u32 what, std::size_t bytes,
                           const Fault& fault) {
-  u64 other = 0;
-  const Conflict c =
-      device_access(shadow, at, bytes, is_write(what), is_atomic(what), accessor(0), other);
+  if (clock_ > kLastDeviceStamp) return;
+  const Conflict c = device_access(shadow, at, bytes, is_write(what), is_atomic(what), accessor(0));
   if (c == Conflict::none) return;
   report(FindingKind::device_race, fault,
          access_text(what, bytes) + " at offset " + std::to_string(fault.offset) + ", " +
              conflict_text(c));
 }
 
-void Runner::spend_step() {
-  if (job_->options.step_budget == 0 || ++steps_ <= job_->options.step_budget) return;
+void Runner::out_of_steps() {
   if (!out_of_steps_) {
     out_of_steps_ = true;
     report(FindingKind::timeout, Fault{~0u, -1, 0, 0},
            "more than " + std::to_string(job_->options.step_budget) + " memory accesses");
   }
   // The thread is abandoned where it stands; its stack is used again.
-  Stack* stack = threads_[current_].stack;
+  const u32 abandoned = current_;
   finish_thread();
-  free_stacks_.push_back(stack);
   const int next = pick();
-  if (next < 0) leave_context(stack->context(), main_);
-  current_ = static_cast<u32>(next);
-  Thread& to = threads_[current_];
-  if (to.stack == nullptr) {
-    free_stacks_.erase(std::find(free_stacks_.begin(), free_stacks_.end(), stack));
-    to.stack = acquire_stack();
-    free_stacks_.push_back(stack);
+  Context* to = &main_;
+  if (next >= 0) {
+    current_ = static_cast<u32>(next);
+    if (contexts_[current_].sp == nullptr) give_stack(current_);
+    to = &contexts_[current_];
   }
-  leave_context(stack->context(), to.stack->context());
+  free_stacks_.push_back(thread_stacks_[abandoned]);
+  leave_context(contexts_[abandoned], *to);
 }
 
 void* Runner::access(u64 address, u32 what, u32 site, std::size_t bytes) {
   if (space_of(what) == 0 && address >> 48 == 0) return reinterpret_cast<void*>(address);
-  spend_step();
-  if (job_->options.counters) count_bytes(what, bytes);
+  if (++steps_ > step_limit_) [[unlikely]]
+    out_of_steps();
+  if (until_preemption_-- == 0) [[unlikely]]
+    preempt();
+  last_site_ = site;
   Fault fault{site, -1, 0, bytes};
   std::byte* real = address >> 48 != 0 ? translate(address, what, bytes, fault)
                                        : translate_raw(address, what, bytes, fault);
+  if (job_->options.counters) count_bytes(what, bytes, fault);
   if (real == nullptr) {
     std::fill(sink_.begin(), sink_.end(), std::byte{0});
     if (bytes > sink_.size()) sink_.resize(std::min<u64>(bytes, kLongestRun));

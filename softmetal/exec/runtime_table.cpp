@@ -7,10 +7,6 @@ namespace {
 
 using namespace softmetal_abi;
 
-void collective(void* lane, CollectiveOp op, u32 site, u32 kind) {
-  Runner::current()->collective(lane, op, site, kind);
-}
-void barrier(u32 flags, u32 site) { Runner::current()->barrier(flags, site); }
 void* access(u64 address, u32 what, u32 site) {
   return Runner::current()->access(address, what, site, what & access_size_mask);
 }
@@ -28,9 +24,19 @@ void count_matrix(u32 operations) { Runner::current()->count().matrix_operations
 void count_atomic() { ++Runner::current()->count().atomics; }
 u32 lane() { return Runner::current()->lane(); }
 u32 active_mask() { return Runner::current()->active_mask(); }
+u32 thread_index() { return Runner::current()->thread_index(); }
 
-constexpr Runtime kTable{collective,    barrier,      access,       range, count,
-                         inactive_lane, count_matrix, count_atomic, lane,  active_mask};
+constexpr Runtime kTable{Runner::collective_entry,
+                         Runner::barrier_entry,
+                         access,
+                         range,
+                         count,
+                         inactive_lane,
+                         count_matrix,
+                         count_atomic,
+                         lane,
+                         active_mask,
+                         thread_index};
 
 }  // namespace
 

@@ -4,17 +4,20 @@ namespace softmetal::exec {
 
 msl::BufferUse TouchMap::summary() const {
   msl::BufferUse use;
-  const auto collect = [this](Touch how, std::vector<msl::ByteRange>& ranges) {
-    const auto bit = static_cast<std::uint8_t>(how);
-    for (std::size_t i = 0; i < bytes_; ++i) {
-      if ((marks_[i].load(std::memory_order_relaxed) & bit) == 0) continue;
-      if (ranges.empty() || ranges.back().end != i) ranges.push_back({i, i});
-      ranges.back().end = i + 1;
+  const std::pair<Touch, std::vector<msl::ByteRange>*> kinds[] = {
+      {Touch::read, &use.read}, {Touch::write, &use.written}, {Touch::atomic, &use.atomic}};
+  marks_.for_each_chunk([&](std::size_t first, const auto* marks, std::size_t count) {
+    for (std::size_t i = 0; i < count; ++i) {
+      const std::uint8_t mark = marks[i].load(std::memory_order_relaxed);
+      if (mark == 0) continue;
+      const std::size_t at = first + i;
+      for (const auto& [how, ranges] : kinds) {
+        if ((mark & static_cast<std::uint8_t>(how)) == 0) continue;
+        if (ranges->empty() || ranges->back().end != at) ranges->push_back({at, at});
+        ranges->back().end = at + 1;
+      }
     }
-  };
-  collect(Touch::read, use.read);
-  collect(Touch::write, use.written);
-  collect(Touch::atomic, use.atomic);
+  });
   return use;
 }
 

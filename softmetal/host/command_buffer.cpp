@@ -205,13 +205,17 @@ void CommandBuffer::finish(const Execution& execution) {
     error_ = std::move(error);
     outcome_ = CommandStatus::error;
   }
-  queue_->completions().post([self = Ref<CommandBuffer>(this)] { self->complete(); });
-}
-
-void CommandBuffer::complete() {
   completed_at_->store(next_moment());
   set_status(outcome_);
   queue_->one_finished();
+  if (completed_handlers_.empty()) {
+    handlers_are_done();
+  } else {
+    queue_->completions().post([self = Ref<CommandBuffer>(this)] { self->run_handlers(); });
+  }
+}
+
+void CommandBuffer::run_handlers() {
   {
     const PoolScope pool;
     handled_buffer = this;
@@ -221,6 +225,10 @@ void CommandBuffer::complete() {
     handled_buffer = nullptr;
   }
   completed_handlers_.clear();
+  handlers_are_done();
+}
+
+void CommandBuffer::handlers_are_done() {
   const std::lock_guard lock(mutex_);
   handlers_done_ = true;
   changed_.notify_all();

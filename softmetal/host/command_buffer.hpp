@@ -123,7 +123,8 @@ class CommandBuffer : public Object {
   void set_status(CommandStatus status);
   void run_steps(Execution& execution);
   void finish(const Execution& execution);
-  void complete();  // on the completions thread
+  void run_handlers();  // on the completions thread
+  void handlers_are_done();
   bool before_commit(const char* what) const;
   double times(const double& field) const;
 

@@ -124,8 +124,8 @@ bool bind_slots(const DispatchCommand& command, msl::DispatchInput& input,
       if (!buffer) {
         return false;
       }
-      input.buffers[i] = {buffer->memory() + slot.offset, buffer->length() - slot.offset,
-                          buffer->label_text(), true};
+      input.buffers[i] = {buffer->memory(), buffer->length(), buffer->label_text(), true,
+                          slot.offset};
       buffers.push_back(std::move(buffer));
     } else if (!slot.bytes.empty()) {
       input.buffers[i] = {const_cast<std::byte*>(slot.bytes.data()), slot.bytes.size(), "setBytes",
@@ -243,7 +243,7 @@ void Pass::launch(const DispatchCommand& command, const msl::DispatchInput& inpu
   try {
     const bool wants_uses = concurrent_ || any_untracked(touched.buffers);
     const msl::DispatchResult result = msl::dispatch(code, input, exec_options(code, wants_uses));
-    count_dispatch(command.pipeline->kernel(), result.counters);
+    count_dispatch(command.pipeline->kernel(), result.counters, code.instrumented());
     for (const msl::Finding& finding : result.findings) {
       report_kernel_finding(finding, input.threads_per_threadgroup, execution);
     }

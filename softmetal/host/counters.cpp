@@ -10,6 +10,7 @@ namespace {
 
 struct Total {
   std::uint64_t dispatches = 0;
+  std::uint64_t checked = 0;
   msl::Counters counters;
 };
 
@@ -26,6 +27,7 @@ Totals& totals() {
 void copy_out(const Total& total, softmetal_counters* out) {
   const msl::Counters& c = total.counters;
   out->dispatches = total.dispatches;
+  out->checked_dispatches = total.checked;
   out->threads = c.threads;
   out->threadgroups = c.threadgroups;
   out->matrix_operations = c.matrix_operations;
@@ -45,10 +47,11 @@ void copy_out(const Total& total, softmetal_counters* out) {
 
 }  // namespace
 
-void count_dispatch(const std::string& kernel, const msl::Counters& counters) {
+void count_dispatch(const std::string& kernel, const msl::Counters& counters, bool checked) {
   const std::lock_guard lock(totals().mutex);
   Total& total = totals().by_kernel[kernel];
   ++total.dispatches;
+  total.checked += checked ? 1 : 0;
   total.counters += counters;
 }
 
@@ -64,6 +67,7 @@ int softmetal_get_counters(const char* kernel, softmetal_counters* counters) {
   for (const auto& [name, total] : totals().by_kernel) {
     if (kernel == nullptr || name == kernel) {
       sum.dispatches += total.dispatches;
+      sum.checked += total.checked;
       sum.counters += total.counters;
     }
   }

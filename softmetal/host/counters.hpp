@@ -7,6 +7,6 @@
 
 namespace softmetal {
 
-void count_dispatch(const std::string& kernel, const msl::Counters& counters);
+void count_dispatch(const std::string& kernel, const msl::Counters& counters, bool checked);
 
 }  // namespace softmetal

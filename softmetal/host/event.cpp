@@ -12,7 +12,7 @@ namespace softmetal {
 namespace {
 
 std::uint64_t gpu_wait_milliseconds() {
-  return std::strtoull(environment("SOFTMETAL_EVENT_TIMEOUT_MS", "30000").c_str(), nullptr, 10);
+  return environment_number("SOFTMETAL_EVENT_TIMEOUT_MS", 30000);
 }
 
 struct SignalStep : Step {

@@ -9,6 +9,7 @@
 #include "foundation.hpp"
 #include "registry.hpp"
 #include "runtime.hpp"
+#include "serial_thread.hpp"
 #include "usage.hpp"
 
 namespace softmetal {
@@ -203,7 +204,9 @@ void check_leaks_at_exit() {
   arrange_exit_status();
   std::atexit([] {
     write_messages();
-    if (environment("SOFTMETAL_LEAKS", "on") != "off") {
+    // Handlers that have told the program to end may still hold its objects.
+    wait_for_background(std::chrono::milliseconds(500));
+    if (environment_choice("SOFTMETAL_LEAKS", {"on", "off"}) == "on") {
       check_leaks(true);
     }
   });

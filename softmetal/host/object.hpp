@@ -49,6 +49,7 @@ class Object {
   Ref<class String> describe() const;
 
   void hold();            // + a reference of softmetal's own
+  bool try_hold();        // the same, unless the object is on its way out
   void let_go();          // - one of those
   void client_retain();   // + a reference of the program
   void client_release();  // - one of those; an over-release is reported and does nothing

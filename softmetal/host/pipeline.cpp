@@ -2,12 +2,12 @@
 
 #include <algorithm>
 #include <sstream>
-#include <thread>
 
 #include "block.hpp"
 #include "inject.hpp"
 #include "lifetime.hpp"
 #include "runtime.hpp"
+#include "serial_thread.hpp"
 
 namespace softmetal {
 namespace {
@@ -24,7 +24,7 @@ Built failed(std::int64_t code, const std::string& what) {
   return {nullptr, make_error(library_error_domain, code, what)};
 }
 
-bool checks_wanted() { return environment("SOFTMETAL_CHECKS", "on") != "off"; }
+bool checks_wanted() { return environment_choice("SOFTMETAL_CHECKS", {"on", "off"}) == "on"; }
 
 bool in_archives(const PipelineDescriptor& descriptor) {
   if (descriptor.archives) {
@@ -49,7 +49,8 @@ std::uint64_t thread_limit(const Function& function, std::uint64_t declared) {
   if (wanted == "vary") {
     return 32 * (8 + std::hash<std::string>()(function.identity()) % 24);
   }
-  return std::min<std::uint64_t>(declared, std::strtoull(wanted.c_str(), nullptr, 10));
+  return std::clamp<std::uint64_t>(environment_number("SOFTMETAL_PIPELINE_THREADS", declared), 32,
+                                   declared);
 }
 
 Built build(const PipelineDescriptor& descriptor, std::uint64_t options) {
@@ -116,10 +117,10 @@ Ref<ComputePipeline> from_descriptor(Device&, PipelineDescriptor* descriptor, st
 // Both kinds of handler: (pipeline, error) and (pipeline, reflection, error).
 void build_later(Ref<PipelineDescriptor> descriptor, std::uint64_t options,
                  std::function<void(Built)> handler) {
-  std::thread([descriptor = std::move(descriptor), options, handler = std::move(handler)] {
+  run_in_background([descriptor = std::move(descriptor), options, handler = std::move(handler)] {
     const PoolScope pool;
     handler(build(*descriptor, options));
-  }).detach();
+  });
 }
 
 void from_function_later(Device&, Function* function, Block<void*, void*> handler) {

@@ -31,6 +31,8 @@ constexpr Profile profiles[] = {
     {"m4-pro", "Apple M4 Pro", "applegpu_g16g", 9, 20, 48},
     {"m4-max", "Apple M4 Max", "applegpu_g16s", 9, 40, 64},
     {"m5", "Apple M5", "applegpu_g17g", 10, 10, 16},
+    {"m5-pro", "Apple M5 Pro", "applegpu_g17g", 10, 20, 48},
+    {"m5-max", "Apple M5 Max", "applegpu_g17s", 10, 40, 64},
 };
 
 }  // namespace

@@ -66,8 +66,7 @@ std::vector<Object*> live_objects() {
   for (Shard& shard : instance().shards) {
     const std::lock_guard lock(shard.mutex);
     for (const auto& [pointer, entry] : shard.entries) {
-      if (entry.live != nullptr) {
-        entry.live->hold();
+      if (entry.live != nullptr && entry.live->try_hold()) {
         all.push_back(entry.live);
       }
     }

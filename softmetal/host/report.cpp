@@ -27,7 +27,7 @@ Reports& reports() {
   return *instance;
 }
 
-bool stops() { return environment("SOFTMETAL_FINDINGS", "stop") != "report"; }
+bool stops() { return environment_choice("SOFTMETAL_FINDINGS", {"stop", "report"}) == "stop"; }
 
 // SOFTMETAL_IGNORE=rule,rule: findings that the program is known to cause.
 bool ignored(std::string_view rule) {

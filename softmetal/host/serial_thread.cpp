@@ -6,6 +6,45 @@
 #include <thread>
 
 namespace softmetal {
+namespace {
+
+// Tasks given to any thread and not yet done with, what they hold included.
+struct Tasks {
+  std::mutex mutex;
+  std::condition_variable changed;
+  std::size_t count = 0;
+  void add() {
+    const std::lock_guard lock(mutex);
+    ++count;
+  }
+  void remove() {
+    const std::lock_guard lock(mutex);
+    --count;
+    changed.notify_all();
+  }
+};
+
+Tasks& tasks_anywhere() {
+  static Tasks* const instance = new Tasks;  // outlives the threads
+  return *instance;
+}
+
+}  // namespace
+
+void run_in_background(std::function<void()> task) {
+  tasks_anywhere().add();
+  std::thread([task = std::move(task)]() mutable {
+    task();
+    task = nullptr;
+    tasks_anywhere().remove();
+  }).detach();
+}
+
+void wait_for_background(std::chrono::milliseconds limit) {
+  Tasks& tasks = tasks_anywhere();
+  std::unique_lock lock(tasks.mutex);
+  tasks.changed.wait_for(lock, limit, [&tasks] { return tasks.count == 0; });
+}
 
 // Shared with the thread, which is detached: its owner may be destroyed by one of its own tasks.
 struct SerialThread::State {
@@ -27,6 +66,7 @@ struct SerialThread::State {
       lock.unlock();
       task();
       task = nullptr;  // what it holds may own this very thread
+      tasks_anywhere().remove();
       lock.lock();
     }
   }
@@ -41,6 +81,7 @@ SerialThread::~SerialThread() {
 }
 
 void SerialThread::post(std::function<void()> task) {
+  tasks_anywhere().add();
   const std::lock_guard lock(state_->mutex);
   state_->tasks.push_back(std::move(task));
   if (!state_->started) {

@@ -1,11 +1,19 @@
-// A thread that runs tasks one after the other.
+// Work on softmetal's own threads.
 #pragma once
+
+#include <chrono>
 
 #include <functional>
 #include <memory>
 
 namespace softmetal {
 
+// Runs `task` on a thread of its own.
+void run_in_background(std::function<void()> task);
+// Waits until no task of softmetal's threads is left, at most for `limit`.
+void wait_for_background(std::chrono::milliseconds limit);
+
+// A thread that runs tasks one after the other.
 class SerialThread {
  public:
   SerialThread();

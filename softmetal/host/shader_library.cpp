@@ -1,11 +1,10 @@
 #include "shader_library.hpp"
 
-#include <thread>
-
 #include "block.hpp"
 #include "inject.hpp"
 #include "lifetime.hpp"
 #include "runtime.hpp"
+#include "serial_thread.hpp"
 
 namespace softmetal {
 namespace {
@@ -105,13 +104,14 @@ Ref<ShaderLibrary> new_library(Device& self, String* source, CompileOptions* opt
 
 void new_library_later(Device& self, String* source, CompileOptions* options,
                        Block<void*, void*> handler) {
-  std::thread([device = Ref<Device>(&self), text = value_of(source),
-               used = options != nullptr ? Ref<CompileOptions>(options) : make<CompileOptions>(),
-               handler = std::move(handler)] {
-    const PoolScope pool;
-    Compiled compiled = compile(*device, text, *used);
-    handler(autoreleased(std::move(compiled.library)), autoreleased(std::move(compiled.error)));
-  }).detach();
+  run_in_background(
+      [device = Ref<Device>(&self), text = value_of(source),
+       used = options != nullptr ? Ref<CompileOptions>(options) : make<CompileOptions>(),
+       handler = std::move(handler)] {
+        const PoolScope pool;
+        Compiled compiled = compile(*device, text, *used);
+        handler(autoreleased(std::move(compiled.library)), autoreleased(std::move(compiled.error)));
+      });
 }
 
 Ref<Array> function_names(const ShaderLibrary& self) {

@@ -209,10 +209,24 @@ std::string compile_to_ir(const std::string& dir, const IrOptions& options,
                                             : optimised_flags(options.instrumented);
   a.insert(a.end(), mode.begin(), mode.end());
   const std::string pch = prelude(a);
+  if (!options.optimised) a.insert(a.end(), {"-Xclang", "-disable-llvm-passes"});
   a.insert(a.end(), {"-include-pch", pch, "-include", "defines.h", "-x", "c++",
                      "-DSOFTMETAL_KERNEL=" + std::to_string(options.kernel), "-S", "-emit-llvm",
                      "lowered.cpp", "-o", "kernel.ll"});
   run(a, dir, warnings);
+  return read_file(dir + "/kernel.ll");
+}
+
+std::string optimise_ir(const std::string& dir, const std::string& ir) {
+  write_file(dir + "/split.ll", ir);
+  Arguments a{compiler_path(),       "-x",       "ir", "-O2",
+              "-fno-vectorize",      "-fPIC",    "-S", "-emit-llvm",
+              "-fno-slp-vectorize",  "split.ll", "-o", "kernel.ll",
+              "-Wno-override-module"};
+#if defined(__x86_64__)
+  a.push_back("-march=x86-64-v3");
+#endif
+  run(a, dir, nullptr);
   return read_file(dir + "/kernel.ll");
 }
 

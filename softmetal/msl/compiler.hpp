@@ -16,12 +16,16 @@ std::string preprocess(const std::string& dir, std::string_view source,
 struct IrOptions {
   int kernel = -1;            ///< the one to make an entry for; -1: reflect all, unoptimised
   bool instrumented = false;  ///< made ready for instrument()
+  bool optimised = true;      ///< false: as clang writes it for optimise_ir()
   std::string language_version;
 };
 
 /// Gives IR text, which is also left in dir/kernel.ll.
 std::string compile_to_ir(const std::string& dir, const IrOptions& options,
                           std::vector<Diagnostic>* warnings);
+
+/// IR text that was compiled with IrOptions::optimised = false, optimised.
+std::string optimise_ir(const std::string& dir, const std::string& ir);
 
 /// "SOFTMETAL_LAYOUT n": which layout cooperative tensors have, by SOFTMETAL_COOPERATIVE_LAYOUT (m5
 /// or other).

@@ -1,11 +1,11 @@
 #include "instrument.hpp"
 
-#include <array>
 #include <bit>
 #include <charconv>
 #include <set>
 
 #include "../stdlib/softmetal_abi.h"
+#include "work.hpp"
 
 namespace softmetal::msl {
 namespace {
@@ -71,11 +71,6 @@ Operand read_operand(std::string_view line, std::size_t at) {
   return op;
 }
 
-/// Operations of one basic block.
-struct Work {
-  u32 floats = 0, integers = 0, special = 0;
-};
-
 class Instrumenter {
  public:
   explicit Instrumenter(const IrModule& module) : module_(module) {}
@@ -86,6 +81,7 @@ class Instrumenter {
         // What simdgroup operations compute for all lanes touches only their records.
         inside_ = line.find("PKPvj") == std::string::npos;
         private_.clear();
+        origins_.clear();
         place_.reset();
         out_.text += line + "\n";
       } else if (line.starts_with("}")) {
@@ -114,8 +110,8 @@ class Instrumenter {
 
   void instruction(const std::string& line) {
     if (auto p = module_.place(line)) place_ = p;
-    count(line);
-    track_private(line);
+    work_ += work_of(line);
+    track_origin(line);
     const std::size_t equals = line.find(" = ");
     const std::string_view rest = std::string_view(line).substr(
         equals != std::string::npos && line[2] == '%' ? equals + 3 : 2);
@@ -141,11 +137,8 @@ class Instrumenter {
   /// The type that a load, store, atomicrmw or cmpxchg moves, and its pointer.
   Access access_of(const std::string& line, bool write) {
     Access a;
-    const std::size_t verb =
-        line.find(write ? line.find(" store ") != std::string::npos      ? "store "
-                          : line.find("atomicrmw ") != std::string::npos ? "atomicrmw "
-                                                                         : "cmpxchg "
-                        : "load ");
+    const std::size_t equals = line.find(" = ");
+    const std::size_t verb = equals != std::string::npos && line[2] == '%' ? equals + 3 : 2;
     std::size_t at = line.find(' ', verb) + 1;
     const bool exchange = line.compare(verb, 7, "cmpxchg") == 0;
     const bool update = line.compare(verb, 9, "atomicrmw") == 0;
@@ -167,12 +160,12 @@ class Instrumenter {
       const std::size_t pointer = write ? find_store_pointer(line, at) : line.find(", ptr", at) + 2;
       a.pointer = read_operand(line, pointer);
     }
-    const std::uint64_t bytes = module_.size_of(type);
+    const std::uint64_t bytes = module_.moved_bytes(type);
     const std::uint64_t align = number_after(line, ", align ", 1);
     a.what = static_cast<u32>(bytes) & access_size_mask;
     a.what |= static_cast<u32>(std::countr_zero(align)) << access_align_shift;
     a.what |= (write ? u32{access_write} : 0u) | (a.atomic ? u32{access_atomic} : 0u);
-    a.what |= a.pointer.space << access_space_shift;
+    a.what |= space_of(a.pointer) << access_space_shift;
     a.understood = a.pointer.end != 0;
     return a;
   }
@@ -233,7 +226,7 @@ class Instrumenter {
         line.find(", !dbg") != std::string::npos ? line.substr(line.find(", !dbg")) : "";
     auto real = [&](const Operand& op, u32 bits) {
       if (op.space == 0 && is_private(op.value)) return op.value;
-      return checked(op, bits | op.space << access_space_shift, length);
+      return checked(op, bits | space_of(op) << access_space_shift, length);
     };
     const std::string target = real(to, access_write);
     if (set) {
@@ -282,55 +275,35 @@ class Instrumenter {
     return private_.count(value) != 0 || value.starts_with("@");
   }
 
-  void track_private(const std::string& line) {
+  /// What is known of a generic pointer: that it is the thread's own, or which space it came from.
+  void track_origin(const std::string& line) {
     const std::size_t equals = line.find(" = ");
     if (equals == std::string::npos || line[2] != '%') return;
     const std::string name = line.substr(2, equals - 2);
     const std::string_view rest = std::string_view(line).substr(equals + 3);
     if (rest.starts_with("alloca ")) private_.insert(name);
+    if (rest.starts_with("addrspacecast ptr addrspace(")) {
+      origins_[name] = read_operand(rest, 14).space;
+    }
     if (!rest.starts_with("getelementptr ")) return;
     const std::size_t pointer = rest.find(", ptr ");
     if (pointer == std::string_view::npos) return;
     const Operand base = read_operand(rest, pointer + 2);
-    if (base.space == 0 && private_.count(base.value) != 0) private_.insert(name);
+    if (base.space != 0) return;
+    if (private_.count(base.value) != 0) private_.insert(name);
+    if (const u32 space = space_of(base); space != 0) origins_[name] = space;
   }
 
-  void count(const std::string& line) {
-    static constexpr std::array<std::string_view, 6> kFloat{" fadd ", " fsub ", " fmul ",
-                                                            " fneg ", " fcmp ", "@llvm.f"};
-    static constexpr std::array<std::string_view, 10> kInteger{
-        " = add ",  " = sub ", " = mul ", " = shl ", " = lshr ",
-        " = ashr ", " = and ", " = or ",  " = xor ", " = icmp "};
-    const bool call = line.find(" call ") != std::string::npos;
-    if (line.find(" = ") == std::string::npos) return;
-    const u32 width = width_of(line);
-    for (auto word : kFloat) {
-      if (line.find(word) != std::string::npos) {
-        work_.floats += line.find("@llvm.fma") != std::string::npos ||
-                                line.find("@llvm.fmuladd") != std::string::npos
-                            ? 2 * width
-                            : width;
-        return;
-      }
-    }
-    for (auto word : kInteger) {
-      if (line.find(word) != std::string::npos) {
-        work_.integers += width;
-        return;
-      }
-    }
-    const bool division = line.find(" fdiv ") != std::string::npos;
-    if (division || (call && (line.find("float @") != std::string::npos))) work_.special += width;
-  }
-
-  static u32 width_of(const std::string& line) {
-    const std::size_t at = line.find('<');
-    if (at == std::string::npos || line.find(" x ", at) == std::string::npos) return 1;
-    return static_cast<u32>(number_after(line, "<", 1));
+  /// The address space that an operand names, or that its pointer was cast from.
+  u32 space_of(const Operand& op) const {
+    if (op.space != 0) return op.space;
+    if (op.value.starts_with("addrspacecast (ptr addrspace(3)")) return 3;
+    const auto known = origins_.find(op.value);
+    return known == origins_.end() ? 0 : known->second;
   }
 
   void flush_work() {
-    if (work_.floats + work_.integers + work_.special == 0) return;
+    if (work_.empty()) return;
     const std::string n = "%softmetal." + std::to_string(next_++);
     load_member(n, kCountMember);
     out_.text += "  call void " + n + ".f(i32 " + std::to_string(work_.floats) + ", i32 " +
@@ -342,6 +315,7 @@ class Instrumenter {
   Instrumented out_;
   bool inside_ = false;
   std::set<std::string> private_;
+  std::map<std::string, u32> origins_;
   std::optional<SourcePlace> place_;
   std::map<SourcePlace, u32> numbers_;
   Work work_;

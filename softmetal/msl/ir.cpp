@@ -1,6 +1,7 @@
 #include "ir.hpp"
 
 #include <algorithm>
+#include <bit>
 #include <charconv>
 #include <stdexcept>
 
@@ -77,8 +78,8 @@ void IrModule::read_metadata(const std::string& line) {
   if (equals == std::string::npos) return;
   const std::string id = line.substr(0, equals);
   if (line.find("!DILocation(") != std::string::npos) {
-    locations_[id] = {to_int(field(line, "line: ")), field(line, "scope: "),
-                      field(line, "inlinedAt: ")};
+    locations_[id] = {to_int(field(line, "line: ")), to_int(field(line, "column: ")),
+                      field(line, "scope: "), field(line, "inlinedAt: ")};
   } else if (line.find("!DIFile(") != std::string::npos) {
     files_[id] = quoted(line, "filename: ");
   } else if (line.find("!DISubprogram(") != std::string::npos ||
@@ -205,12 +206,22 @@ IrModule::Layout IrModule::layout(std::string_view type) const {
     if (type.starts_with("[")) return {n * element.bytes, element.alignment};
     std::uint64_t bytes =
         type.find(" x i1>") != std::string_view::npos ? (n + 7) / 8 : n * element.bytes;
-    return {bytes, std::max<std::uint64_t>(1, bytes)};
+    bytes = std::bit_ceil(std::max<std::uint64_t>(1, bytes));
+    return {bytes, bytes};
   }
   throw std::runtime_error("IR type not understood: " + std::string(type));
 }
 
 std::uint64_t IrModule::size_of(std::string_view type) const { return layout(type).bytes; }
+
+std::uint64_t IrModule::moved_bytes(std::string_view type) const {
+  const std::size_t by = type.find(" x ");
+  if (!type.starts_with("<") || type.starts_with("<{") || type.ends_with(" x i1>")) {
+    return size_of(type);
+  }
+  return static_cast<std::uint64_t>(to_int(type.substr(1))) *
+         size_of(type.substr(by + 3, type.size() - by - 4));
+}
 
 std::vector<ThreadgroupVariable> IrModule::threadgroup_variables() const {
   std::vector<ThreadgroupVariable> found;
@@ -236,6 +247,15 @@ std::string IrModule::file_of(std::string scope) const {
   if (line == scopes_.end()) return {};
   const auto file = files_.find(field(line->second, "file: "));
   return file == files_.end() ? std::string() : file->second;
+}
+
+std::optional<TextPlace> IrModule::text_place(std::string_view line) const {
+  const std::size_t at = line.find("!dbg !");
+  if (at == std::string_view::npos) return std::nullopt;
+  const auto found = locations_.find(field(line, "!dbg "));
+  if (found == locations_.end()) return std::nullopt;
+  const Location& l = found->second;
+  return TextPlace{file_of(l.scope), l.line, l.column};
 }
 
 std::optional<SourcePlace> IrModule::place(std::string_view line) const {

@@ -17,6 +17,14 @@ struct SourcePlace {
   friend auto operator<=>(const SourcePlace&, const SourcePlace&) = default;
 };
 
+/// As SourcePlace, but with the column in the text that clang read.
+struct TextPlace {
+  std::string file;
+  int line = 0;
+  int column = 0;
+  friend auto operator<=>(const TextPlace&, const TextPlace&) = default;
+};
+
 struct ThreadgroupVariable {
   std::string symbol;  ///< with the @
   std::string type;
@@ -34,19 +42,23 @@ class IrModule {
   /// The i32 words of a constant global; empty when there is none.
   std::vector<int> words(const std::string& symbol) const;
   std::vector<ThreadgroupVariable> threadgroup_variables() const;
-  /// Size of a type in memory, as x86-64 and arm64 lay it out.
+  /// Size of a type in memory, as x86-64 and arm64 lay it out; a vector of 3 has the size of 4.
   std::uint64_t size_of(std::string_view type) const;
+  /// The bytes that a load or store of the type moves.
+  std::uint64_t moved_bytes(std::string_view type) const;
   /// Reads one type at `at` and moves behind it.
   std::string_view read_type(std::string_view line, std::size_t& at) const;
   /// The user's place behind `!dbg !n`: out of the standard library to where it was inlined.
   std::optional<SourcePlace> place(std::string_view line) const;
+  /// The place behind `!dbg !n` itself.
+  std::optional<TextPlace> text_place(std::string_view line) const;
 
  private:
   struct Layout {
     std::uint64_t bytes, alignment;
   };
   struct Location {
-    int line;
+    int line, column;
     std::string scope, inlined_at;
   };
 

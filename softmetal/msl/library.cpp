@@ -8,8 +8,12 @@
 #include <sstream>
 
 #include "../stdlib/softmetal_abi.h"
+#include "batches.hpp"
 #include "cache.hpp"
+#include "collective_sites.hpp"
 #include "compiler.hpp"
+#include "components.hpp"
+#include "front_end.hpp"
 #include "instrument.hpp"
 #include "ir.hpp"
 #include "pipeline.hpp"
@@ -20,7 +24,7 @@ namespace softmetal::msl {
 namespace {
 
 /// Part of every cache key: to be raised when the source pass or the instrumentation changes.
-constexpr const char* kCodeVersion = "9\n";
+constexpr const char* kCodeVersion = "14\n";
 
 class DynamicLibrary {
  public:
@@ -115,6 +119,9 @@ class PipelineImpl final : public LoadedPipeline {
     *code_.symbol<const softmetal_abi::Runtime**>("softmetal_runtime") = exec::runtime_table();
     static_bytes_ = static_cast<std::uint32_t>(std::atoi(read_file(dir + "/static_bytes").c_str()));
     sites_ = read_sites(read_file(dir + "/sites"));
+    for (const exec::Site& s : read_sites(read_file(dir + "/collectives"))) {
+      collective_files_[static_cast<std::uint32_t>(s.line)] = s.file;
+    }
   }
 
   const FunctionInfo& info() const override { return info_; }
@@ -123,6 +130,9 @@ class PipelineImpl final : public LoadedPipeline {
   Entry entry() const override { return entry_; }
   Regions regions() const override { return regions_; }
   const std::vector<exec::Site>& sites() const override { return sites_; }
+  const std::map<std::uint32_t, std::string>& collective_files() const override {
+    return collective_files_;
+  }
   std::pair<const std::byte*, const std::byte*> image() const override { return code_.image(); }
 
  private:
@@ -133,11 +143,27 @@ class PipelineImpl final : public LoadedPipeline {
   Regions regions_ = nullptr;
   std::uint32_t static_bytes_ = 0;
   std::vector<exec::Site> sites_;
+  std::map<std::uint32_t, std::string> collective_files_;
 };
+
+/// Threadgroup variables have no constructors run: their guards say that it has been done.
+void drop_initialisers(std::string& ir) {
+  constexpr std::string_view kGuard = " = load i1, ptr @_ZGV";
+  for (std::size_t at = ir.find(kGuard); at != std::string::npos; at = ir.find(kGuard, at)) {
+    const std::size_t line = std::min(ir.find('\n', at), ir.size());
+    ir.replace(at, line - at, " = icmp eq i1 true, true");
+  }
+}
 
 /// Builds dir/kernel.so from dir/lowered.cpp and dir/defines.h.
 void build_kernel(const std::string& dir, const IrOptions& options) {
-  const IrModule module(compile_to_ir(dir, options, nullptr));
+  std::string ir = compile_to_ir(dir, options, nullptr);
+  if (!options.optimised) ir = optimise_ir(dir, split_components(IrModule(std::move(ir))));
+  drop_initialisers(ir);
+  if (ir.find("call void @softmetal_mma(") != std::string::npos) {
+    ir = with_batches(IrModule(std::move(ir)));
+  }
+  const IrModule module(std::move(ir));
   const auto used = module.reachable("@softmetal_entry");
   std::vector<ThreadgroupVariable> variables;
   std::uint64_t bytes = 0;
@@ -159,6 +185,11 @@ void build_kernel(const std::string& dir, const IrOptions& options) {
   link_ir(dir, with_region_table(std::move(text), variables));
   write_file(dir + "/static_bytes", std::to_string((bytes + 15) / 16 * 16));
   write_file(dir + "/sites", sites);
+  std::string files;
+  for (const auto& [site, file] : collective_files(module)) {
+    files += std::to_string(site) + ":" + file + "\n";
+  }
+  write_file(dir + "/collectives", files);
   write_file(dir + "/words", join_words(words));
 }
 
@@ -172,17 +203,18 @@ class LibraryImpl final : public Library {
     key += "\n";
     key += source;
     const std::string dir = Cache::instance().entry(key, [&](const std::string& fresh) {
-      write_file(fresh + "/preprocessed", preprocess(fresh, source, options));
-      LoweredSource lowered = lower_source(read_file(fresh + "/preprocessed"));
-      write_file(fresh + "/lowered.cpp", lowered.text);
-      write_file(fresh + "/defines.h", reflection_defines(lowered));
-      std::vector<Diagnostic> found;
-      const IrModule module(compile_to_ir(fresh, {-1, false, options.language_version}, &found));
-      write_file(fresh + "/warnings", join_warnings(found));
-      const auto infos = reflect(lowered, module);  // throws what is wrong with the signatures
-      write_file(fresh + "/infos", serialise(infos));
+      const FrontEnd front =
+          run_front_end(fresh, preprocess(fresh, source, options), options.language_version);
+      write_file(fresh + "/rewrites", serialise(front.options));
+      write_file(fresh + "/components", front.component_writes ? "1" : "0");
+      write_file(fresh + "/warnings", join_warnings(front.warnings));
+      // Throws what is wrong with the signatures.
+      write_file(fresh + "/infos", serialise(reflect(front.source, IrModule(front.ir))));
     });
-    lowered_ = lower_source(read_file(dir + "/preprocessed"));
+    lowered_ =
+        lower_source(read_file(dir + "/preprocessed"), lower_options(read_file(dir + "/rewrites")));
+    lowered_.text = read_file(dir + "/lowered.cpp");
+    component_writes_ = read_file(dir + "/components") == "1";
     infos_ = deserialise(read_file(dir + "/infos"));
     warnings_ = read_warnings(read_file(dir + "/warnings"));
   }
@@ -206,7 +238,8 @@ class LibraryImpl final : public Library {
     const std::string dir = Cache::instance().entry(key, [&](const std::string& fresh) {
       write_file(fresh + "/lowered.cpp", lowered_.text);
       write_file(fresh + "/defines.h", defines);
-      build_kernel(fresh, {static_cast<int>(kernel), instrumented, language_version_});
+      build_kernel(fresh,
+                   {static_cast<int>(kernel), instrumented, !component_writes_, language_version_});
     });
     FunctionInfo info = infos_[kernel];
     mark_active(info, lowered_.kernels[kernel], read_words(read_file(dir + "/words")));
@@ -223,6 +256,7 @@ class LibraryImpl final : public Library {
 
   std::string language_version_;
   LoweredSource lowered_;
+  bool component_writes_ = false;
   std::vector<FunctionInfo> infos_;
   std::vector<Diagnostic> warnings_;
 };

@@ -158,9 +158,10 @@ class Pipeline {
 /// What is bound at one [[buffer(n)]]; setBytes data is a slot with writable = false.
 struct BufferSlot {
   std::byte* data = nullptr;  ///< null: nothing bound
-  std::size_t bytes = 0;      ///< from data to the end of the buffer
+  std::size_t bytes = 0;      ///< of the whole buffer
   std::string label;          ///< for findings; may be empty
   bool writable = true;
+  std::size_t start = 0;  ///< what the kernel's argument points to; it may also go back from there
 };
 
 struct DispatchInput {

@@ -5,10 +5,11 @@
 #include <set>
 #include <tuple>
 
+#include "builtins.hpp"
 #include "cache.hpp"
 #include "compiler.hpp"
+#include "front_end.hpp"
 #include "ir.hpp"
-#include "reflection.hpp"
 #include "source_pass.hpp"
 #include "tokens.hpp"
 
@@ -31,22 +32,15 @@ const std::map<std::string_view, const char*> kForbidden{
     {"__asm", "private intrinsics by __asm are rejected from macOS 26 on"},
     {"__asm__", "private intrinsics by __asm__ are rejected from macOS 26 on"}};
 
-/// Names and the first language version that has them.
-const std::map<std::string_view, std::string_view> kSince{{"simdgroup_matrix", "2.3"},
-                                                          {"simdgroup_float8x8", "2.3"},
-                                                          {"simdgroup_half8x8", "2.3"},
-                                                          {"simd_shuffle_and_fill_up", "2.4"},
-                                                          {"simd_shuffle_and_fill_down", "2.4"},
-                                                          {"quad_shuffle_and_fill_up", "2.4"},
-                                                          {"quad_shuffle_and_fill_down", "2.4"},
-                                                          {"atomic_float", "3.0"},
-                                                          {"bfloat", "3.1"},
-                                                          {"bfloat2", "3.1"},
-                                                          {"bfloat4", "3.1"},
-                                                          {"simdgroup_bfloat8x8", "3.1"},
-                                                          {"os_log", "3.2"},
-                                                          {"tensor", "4.0"},
-                                                          {"tensor_ops", "4.0"}};
+/// Words that a parenthesis may follow without a call.
+const std::set<std::string_view> kWords{
+    "if",       "for",           "while",      "switch",   "return",        "sizeof",
+    "alignof",  "alignas",       "decltype",   "noexcept", "static_assert", "operator",
+    "constant", "__attribute__", "device",     "thread",   "threadgroup",   "static_cast",
+    "case",     "else",          "const_cast", "do",       "defined",       "reinterpret_cast",
+    "auto",     "bool",          "unsigned",   "signed",   "const",         "template",
+    "typename", "size_t",        "ptrdiff_t",  "requires", "explicit",      "_Pragma",
+    "constexpr"};
 
 const std::set<std::string_view> kScalars{
     "bool",     "char",    "uchar",    "short",   "ushort",   "int",    "uint",    "long",
@@ -66,9 +60,11 @@ class Linter {
       : tokens_(tokenize(preprocessed)), cursor_(tokens_), version_(options.language_version) {}
 
   std::vector<Diagnostic> run() {
+    collect_declared();
     for (std::size_t i = 0; i < cursor_.size(); ++i) {
       scope(i);
       word(i);
+      call(i);
       static_variable(i);
       lambda(i);
       unqualified_pointer(i);
@@ -102,14 +98,87 @@ class Linter {
     const Token& t = cursor_[i];
     if (!t.identifier()) return;
     if (const auto f = kForbidden.find(t.text); f != kForbidden.end()) add(i, f->second);
-    if (t.text.starts_with("__metal_") || t.text.starts_with("__builtin_")) {
+    const bool of_macro = t.is("__builtin_inff") || t.is("__builtin_nanf");  // INFINITY, NAN
+    if (t.text.starts_with("__metal_") || (t.text.starts_with("__builtin_") && !of_macro)) {
       add(i, "'" + t.text + "' is a private intrinsic");
     }
-    const auto since = kSince.find(t.text);
-    if (since != kSince.end() && version_ < since->second) {
-      add(i, "'" + t.text + "' needs language version " + std::string(since->second) +
-                 ", this is " + version_);
+    if (t.is("std") && cursor_[i + 1].is("::")) add(i, "MSL has no C++ standard library");
+    if (t.text.starts_with("softmetal")) add(i, "'" + t.text + "' is not a name of MSL");
+    const bool member = cursor_[i - 1].is(".") || cursor_[i - 1].is("->");
+    if (!member && declared_.count(t.text) == 0) newer(i, name_since(t.text));
+  }
+
+  void newer(std::size_t i, std::string_view since) {
+    if (since.empty() || version_ >= since) return;
+    add(i, "'" + cursor_[i].text + "' needs language version " + std::string(since) +
+               ", this is newer than language version " + version_);
+  }
+
+  /// Every name that the text itself may declare: whatever follows a type or a declaring word.
+  void collect_declared() {
+    static const std::set<std::string_view> before_values{
+        "return",      "else",   "do",    "case",   "goto",   "sizeof",   "not",
+        "and",         "or",     "using", "new",    "delete", "device",   "constant",
+        "threadgroup", "thread", "const", "static", "inline", "volatile", "constexpr"};
+    for (std::size_t i = 1; i < cursor_.size(); ++i) {
+      if (!cursor_[i].identifier()) continue;
+      std::size_t before = i - 1;
+      while (before > 0 && cursor_[before].kind == Token::Kind::attribute) --before;
+      const Token& t = cursor_[before];
+      const bool word = t.identifier() && before_values.count(t.text) == 0;
+      const bool sign = t.is(">") || t.is("*") || t.is("&") || t.is("&&");
+      const bool alias = t.is("using") && cursor_[i + 1].is("=");
+      const bool list = t.is(",") && (cursor_[i + 1].is("=") || cursor_[i + 1].is("["));
+      const bool declares = sign ? declared_after_sign(i, before) : word || alias || list;
+      if (declares) declared_.insert(cursor_[i].text);
     }
+  }
+
+  /// `vec<T, 2> f(` and `T* f(` declare f; `a > f(x)` and `a * f(x)` do not.
+  bool declared_after_sign(std::size_t i, std::size_t sign) {
+    const Token& next = cursor_[i + 1];
+    if (!next.is("(")) return true;
+    const std::size_t shut = cursor_.close(i + 1);
+    const Token& after = cursor_[shut + 1];
+    const bool body = after.is("{") || after.is("const") || after.is("thread");
+    const bool prototype = after.is(";") && !in_expression(sign);
+    return body || prototype;
+  }
+  bool in_expression(std::size_t i) {
+    while (i > 0 && !cursor_[i].is(";") && !cursor_[i].is("{") && !cursor_[i].is("}")) {
+      if (cursor_[i].is("=") || cursor_[i].is("return") || cursor_[i].is("(")) return true;
+      --i;
+    }
+    return false;
+  }
+
+  /// A call of a function that the text does not declare must be one of the language's.
+  void call(std::size_t i) {
+    const Token& t = cursor_[i];
+    if (!t.identifier() || type_name(t) || kWords.count(t.text) != 0) return;
+    if (kForbidden.count(t.text) != 0 || t.text.starts_with("__")) return;
+    const Token& before = cursor_[i - 1];
+    if (before.is(".") || before.is("->") || declared_.count(t.text) != 0) return;
+    std::size_t open = i + 1;
+    if (cursor_[open].is("<")) open = cursor_.close(open) + 1;
+    if (!cursor_[open].is("(")) return;
+    if (before.is("::")) {
+      const Token& scope = cursor_[i - 2];
+      if (!scope.is("metal") && !scope.is("fast") && !scope.is("precise")) return;
+    }
+    const std::string_view since = function_since(t.text);
+    if (!since.empty()) return newer(i, since);
+    if (!name_since(t.text).empty() || is_type(t.text)) return;
+    add(i, "'" + t.text + "' is not a function of MSL");
+  }
+
+  /// Types of the library that are made by a call.
+  static bool is_type(const std::string& name) {
+    static const std::set<std::string_view> types{"vec",     "array",     "matrix", "simd_vote",
+                                                  "uniform", "mem_flags", "packed"};
+    const bool matrix = name.size() > 3 && name[name.size() - 2] == 'x' &&
+                        (name.starts_with("float") || name.starts_with("half"));
+    return types.count(name) != 0 || name.starts_with("packed_") || matrix;
   }
 
   void static_variable(std::size_t i) {
@@ -163,6 +232,7 @@ class Linter {
   Cursor cursor_;
   std::string version_;
   std::vector<bool> functions_;
+  std::set<std::string> declared_;
   std::vector<Diagnostic> found_;
 };
 
@@ -245,11 +315,8 @@ std::vector<Diagnostic> lint(std::string_view source, const CompileOptions& opti
     }) + "/preprocessed");
     all = Linter(text, options).run();
     const auto library = Library::compile(source, options);
-    const LoweredSource lowered = lower_source(text);
     const std::string dir = Cache::instance().entry("ir " + key, [&](const std::string& fresh) {
-      write_file(fresh + "/lowered.cpp", lowered.text);
-      write_file(fresh + "/defines.h", reflection_defines(lowered));
-      compile_to_ir(fresh, {-1, false, options.language_version}, nullptr);
+      run_front_end(fresh, text, options.language_version);
     });
     const IrModule module(read_file(dir + "/kernel.ll"));
     for (auto& d : Casts(module).run()) all.push_back(std::move(d));

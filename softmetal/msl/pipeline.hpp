@@ -17,6 +17,8 @@ class LoadedPipeline : public Pipeline {
   virtual Entry entry() const = 0;
   virtual Regions regions() const = 0;
   virtual const std::vector<exec::Site>& sites() const = 0;
+  /// The files of barriers and simdgroup operations outside of the main text, by their site.
+  virtual const std::map<std::uint32_t, std::string>& collective_files() const = 0;
   /// Where the kernel library lies in memory.
   virtual std::pair<const std::byte*, const std::byte*> image() const = 0;
 };

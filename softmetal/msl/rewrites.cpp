@@ -82,8 +82,8 @@ class Constructors {
       if (cursor_[i].is("static_cast")) {
         cast(i);
       } else if (known(cursor_[i]) || cursor_[i].is("vec")) {
-        comparison(i);
         if (!direct_initialisation(i)) construct(i);
+        bool_vector(i);
       }
     }
   }
@@ -175,18 +175,17 @@ class Constructors {
     return true;
   }
 
-  /// bool4 m = a < b; where the comparison gives integers to clang.
-  void comparison(std::size_t i) {
-    const bool flags = cursor_[i].is("bool2") || cursor_[i].is("bool3") || cursor_[i].is("bool4");
-    if (!flags || !cursor_[i + 1].identifier() || !cursor_[i + 2].is("=")) return;
-    if (cursor_[i + 3].is("{")) return;
-    std::size_t end = i + 3;
-    while (end < cursor_.size() && !cursor_[end].is(";") && !cursor_[end].is(",")) {
-      const bool bracket = cursor_[end].is("(") || cursor_[end].is("[");
-      end = bracket ? cursor_.close(end) + 1 : end + 1;
+  /// vec<bool, n> is a type of its own.
+  void bool_vector(std::size_t i) {
+    const bool flags = cursor_[i].is("vec") && cursor_[i + 1].is("<") && cursor_[i + 2].is("bool");
+    if (!flags || !cursor_[i + 3].is(",")) return;
+    if (cursor_[i - 1].is("::") && cursor_[i - 2].is("metal")) {
+      cursor_[i - 1].text.clear();
+      cursor_[i - 2].text.clear();
     }
-    cursor_[i + 2].text = "= softmetal::make<" + cursor_[i].text + ">(";
-    cursor_[end].text.insert(0, ")");
+    cursor_[i].text = "softmetal::Bools";
+    cursor_[i + 2].text.clear();
+    cursor_[i + 3].text.clear();
   }
 
   void cast(std::size_t i) {

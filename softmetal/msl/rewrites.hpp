@@ -14,6 +14,14 @@ void rewrite_array_parameters(Cursor& cursor);
 /// 1.0h and 1.0bf.
 void rewrite_literals(Cursor& cursor);
 
+/// c ? a : b with structs in memory: each operand is copied out first.
+void rewrite_conditionals(Cursor& cursor);
+/// f({x, y, z}) with a vector parameter.
+void rewrite_braced_lists(Cursor& cursor);
+
+/// `coherent` and `coherent(device)` before a type go: all memory is coherent here.
+void drop_coherent(Cursor& cursor);
+
 /// Member functions overloaded by the object's address space become one.
 void merge_method_variants(Cursor& cursor);
 

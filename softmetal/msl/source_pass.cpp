@@ -5,7 +5,6 @@
 #include <map>
 #include <set>
 
-#include "../stdlib/softmetal_abi.h"
 #include "rewrites.hpp"
 #include "tokens.hpp"
 
@@ -40,13 +39,18 @@ std::uint32_t number(const Token& at, const std::string& text) {
 
 class Pass {
  public:
-  explicit Pass(std::string_view text) : tokens_(tokenize(text)), cursor_(tokens_) {}
+  Pass(std::string_view text, const LowerOptions& options)
+      : tokens_(tokenize(text)), cursor_(tokens_), options_(options) {}
 
   LoweredSource run() {
+    drop_coherent(cursor_);
     merge_method_variants(cursor_);
     for (at_ = 0; at_ < cursor_.size(); ++at_) step();
     place_threadgroup_variables(cursor_);
     rewrite_array_parameters(cursor_);
+    name_overloads();
+    if (options_.conditionals) rewrite_conditionals(cursor_);
+    if (options_.braced_lists) rewrite_braced_lists(cursor_);
     rewrite_constructors(cursor_);
     rewrite_literals(cursor_);
     rewrite_constant_queries();
@@ -102,7 +106,7 @@ class Pass {
     k.expression = qualified(cursor_.text(name, name_end));
     attributes_of(k, statement_, open);
     const std::size_t shut = cursor_[open].is("(") ? cursor_.close(open) : open;
-    if (instantiation) return instantiate(std::move(k), cursor_[name].text, shut);
+    if (instantiation) return instantiate(std::move(k), {name, name_end, open, shut});
     k.parameters = parameters(open + 1, shut);
     for (std::size_t i = shut + 1; i < cursor_.size() && !cursor_[i].is("{"); ++i) {
       attributes_of(k, i, i + 1);
@@ -111,9 +115,11 @@ class Pass {
     cursor_[at_].text = "static ";
     const bool specialisation = is_template && cursor_[statement_ + 2].is(">");
     if (is_template && !specialisation) {
-      templates_[cursor_[name].text] = k;
+      templates_[cursor_[name].text].push_back(k);
     } else if (!specialisation) {
       add(std::move(k), cursor_[at_]);
+      definitions_[qualified(cursor_[name].text)].push_back(
+          {out_.kernels.size() - 1, {name, name_end, open, shut}});
     }
     at_ = shut;
   }
@@ -128,18 +134,79 @@ class Pass {
     }
   }
 
-  /// template [[host_name("x")]] [[kernel]] ... f<float>...; becomes an entry and leaves no text.
-  void instantiate(ParsedKernel k, const std::string& base, std::size_t last) {
+  /// Where the head of a kernel lies: its name with template arguments, its parentheses.
+  struct Head {
+    std::size_t name, name_end, open, shut;
+  };
+
+  /// template [[host_name("x")]] [[kernel]] void f<float>(...); becomes a pointer, which also tells
+  /// overloads apart and deduces arguments; with decltype it leaves no text.
+  void instantiate(ParsedKernel k, const Head& head) {
+    const std::string base = cursor_[head.name].text;
     const auto known = templates_.find(base);
     if (known == templates_.end()) fail(cursor_[at_], "no kernel template named '" + base + "'");
-    k.parameters = known->second.parameters;
-    if (k.max_total_threads == 0) k.max_total_threads = known->second.max_total_threads;
+    const bool written = cursor_[head.open].is("(");
+    const ParsedKernel& model =
+        written ? overload(known->second, head.open + 1, head.shut) : known->second.back();
+    k.parameters = model.parameters;
+    if (k.max_total_threads == 0) k.max_total_threads = model.max_total_threads;
+    std::size_t last = head.shut;
     while (last < cursor_.size() && !cursor_[last].is(";")) ++last;
     const Token place = cursor_[at_];
-    for (std::size_t i = statement_; i < last; ++i) cursor_[i].text.clear();
+    const std::size_t kept = written ? head.open : last;
+    const std::string function = cursor_.text(head.name, head.name_end);
+    for (std::size_t i = statement_; i < kept; ++i) cursor_[i].text.clear();
+    if (written) {
+      const std::string pointer = "softmetal_kernel_" + std::to_string(out_.kernels.size());
+      k.expression = qualified(pointer);
+      k.pointer = true;
+      cursor_[statement_].text = "static constexpr void (*" + pointer + ")";
+      for (std::size_t i = head.shut + 1; i < last; ++i) cursor_[i].text.clear();
+      cursor_[last].text = " = &" + function + ";";
+    }
     at_ = last;
     statement_ = last + 1;
     add(std::move(k), place);
+  }
+
+  /// Of several templates of one name, the one whose parameters are most like those in [from, to).
+  const ParsedKernel& overload(const std::vector<ParsedKernel>& models, std::size_t from,
+                               std::size_t to) {
+    const auto texts = parameter_texts(from, to);
+    const ParsedKernel* best = &models.back();
+    int most = -1;
+    for (const ParsedKernel& model : models) {
+      if (model.parameters.size() != texts.size()) continue;
+      int alike = 0;
+      for (std::size_t i = 0; i < texts.size(); ++i) {
+        alike += texts[i].starts_with(model.parameters[i].type) ? 1 : 0;
+      }
+      if (alike > most) {
+        most = alike;
+        best = &model;
+      }
+    }
+    return *best;
+  }
+
+  /// Kernels of one name in one namespace are told apart by a pointer of the right type.
+  void name_overloads() {
+    for (const auto& [name, list] : definitions_) {
+      if (list.size() < 2) continue;
+      for (const auto& [number, head] : list) {
+        const std::string pointer = "softmetal_kernel_" + std::to_string(number);
+        std::size_t body = head.shut;
+        while (body < cursor_.size() && !cursor_[body].is("{") && !cursor_[body].is(";")) ++body;
+        const std::size_t end = cursor_[body].is("{") ? cursor_.close(body) : body;
+        cursor_[end].text += " static constexpr void (*" + pointer + ")(" +
+                             cursor_.text(head.open + 1, head.shut) + ") = &" +
+                             cursor_[head.name].text + ";";
+        ParsedKernel& k = out_.kernels[number];
+        k.expression = k.expression.substr(0, k.expression.size() - cursor_[head.name].text.size());
+        k.expression += pointer;
+        k.pointer = true;
+      }
+    }
   }
 
   void add(ParsedKernel k, const Token& place) {
@@ -149,8 +216,9 @@ class Pass {
     out_.kernels.push_back(std::move(k));
   }
 
-  std::vector<ParsedParameter> parameters(std::size_t from, std::size_t to) {
-    std::vector<ParsedParameter> list;
+  /// Calls each(begin, end) for every parameter in [from, to).
+  template <typename F>
+  void each_parameter(std::size_t from, std::size_t to, F each) {
     std::size_t begin = from;
     int depth = 0;
     for (std::size_t i = from; i <= to; ++i) {
@@ -158,10 +226,25 @@ class Pass {
       if (t.is("(") || t.is("[") || t.is("{") || t.is("<")) ++depth;
       if ((t.is(")") && i != to) || t.is("]") || t.is("}") || t.is(">")) --depth;
       if (i != to && !(t.is(",") && depth == 0)) continue;
-      if (i > begin) list.push_back(parameter(begin, i));
+      if (i > begin) each(begin, i);
       begin = i + 1;
     }
+  }
+
+  std::vector<ParsedParameter> parameters(std::size_t from, std::size_t to) {
+    std::vector<ParsedParameter> list;
+    each_parameter(from, to, [&](std::size_t begin, std::size_t end) {
+      list.push_back(parameter(begin, end));
+    });
     assign_free_indices(list);
+    return list;
+  }
+
+  std::vector<std::string> parameter_texts(std::size_t from, std::size_t to) {
+    std::vector<std::string> list;
+    each_parameter(from, to, [&](std::size_t begin, std::size_t end) {
+      list.push_back(cursor_.text(begin, end));
+    });
     return list;
   }
 
@@ -272,9 +355,10 @@ class Pass {
                      (p.active.empty() ? "true" : "SOFTMETAL_ACTIVE(" + p.active + ")") + ">";
       }
       text += "#if SOFTMETAL_KERNEL == " + n + " || SOFTMETAL_KERNEL == -1\n";
-      text += "SOFTMETAL_REFLECT(" + n + ", (&" + k.expression + ")" + arguments + ")\n#endif\n";
+      const std::string function = k.pointer ? k.expression : "(&" + k.expression + ")";
+      text += "SOFTMETAL_REFLECT(" + n + ", " + function + arguments + ")\n#endif\n";
       text += "#if SOFTMETAL_KERNEL == " + n + "\n";
-      text += "SOFTMETAL_ENTRY_POINT((&" + k.expression + ")" + arguments + ")\n#endif\n";
+      text += "SOFTMETAL_ENTRY_POINT(" + function + arguments + ")\n#endif\n";
     }
     return text;
   }
@@ -285,43 +369,16 @@ class Pass {
   std::size_t statement_ = 0;  // where the current declaration began
   std::string pending_namespace_;
   std::vector<std::string> scopes_;  // "" for anything but a named namespace
-  std::map<std::string, ParsedKernel> templates_;
+  std::map<std::string, std::vector<ParsedKernel>> templates_;
+  std::map<std::string, std::vector<std::pair<std::size_t, Head>>> definitions_;
+  LowerOptions options_;
   LoweredSource out_;
 };
 
 }  // namespace
 
-int argument_kind(std::string_view attribute) {
-  using namespace softmetal_abi;
-  static const std::map<std::string_view, int> kKinds{
-      {"buffer", arg_buffer},
-      {"threadgroup", arg_threadgroup},
-      {"texture", arg_unsupported},
-      {"sampler", arg_unsupported},
-      {"thread_position_in_grid", arg_thread_position_in_grid},
-      {"thread_position_in_threadgroup", arg_thread_position_in_threadgroup},
-      {"thread_index_in_threadgroup", arg_thread_index_in_threadgroup},
-      {"thread_index_in_simdgroup", arg_thread_index_in_simdgroup},
-      {"simdgroup_index_in_threadgroup", arg_simdgroup_index_in_threadgroup},
-      {"thread_index_in_quadgroup", arg_thread_index_in_quadgroup},
-      {"quadgroup_index_in_threadgroup", arg_quadgroup_index_in_threadgroup},
-      {"threadgroup_position_in_grid", arg_threadgroup_position_in_grid},
-      {"threads_per_threadgroup", arg_threads_per_threadgroup},
-      {"dispatch_threads_per_threadgroup", arg_dispatch_threads_per_threadgroup},
-      {"threads_per_grid", arg_threads_per_grid},
-      {"threadgroups_per_grid", arg_threadgroups_per_grid},
-      {"simdgroups_per_threadgroup", arg_simdgroups_per_threadgroup},
-      {"dispatch_simdgroups_per_threadgroup", arg_dispatch_simdgroups_per_threadgroup},
-      {"threads_per_simdgroup", arg_threads_per_simdgroup},
-      {"thread_execution_width", arg_threads_per_simdgroup},
-      {"quadgroups_per_threadgroup", arg_quadgroups_per_threadgroup},
-      {"dispatch_quadgroups_per_threadgroup", arg_dispatch_quadgroups_per_threadgroup},
-      {"grid_origin", arg_grid_origin},
-      {"grid_size", arg_threads_per_grid}};
-  const auto known = kKinds.find(attribute);
-  return known == kKinds.end() ? -1 : known->second;
+LoweredSource lower_source(std::string_view preprocessed, const LowerOptions& options) {
+  return Pass(preprocessed, options).run();
 }
-
-LoweredSource lower_source(std::string_view preprocessed) { return Pass(preprocessed).run(); }
 
 }  // namespace softmetal::msl

@@ -23,6 +23,7 @@ struct ParsedParameter {
 struct ParsedKernel {
   std::string name;        ///< what the host asks for
   std::string expression;  ///< C++ that names the function: ns::f<float, 4>
+  bool pointer = false;    ///< the expression is a pointer to it already
   std::vector<ParsedParameter> parameters;
   std::uint32_t max_total_threads = 0;  ///< 0: not given
   int line = 0;
@@ -42,8 +43,15 @@ struct LoweredSource {
   std::vector<ParsedConstant> constants;
 };
 
+/// Rewrites that few programs need and that cost the others time; tried when clang asks for them.
+struct LowerOptions {
+  bool conditionals = false;  ///< operands of ?: that are structs in memory are copied out
+  bool braced_lists = false;  ///< f({x, y, z}) with a vector parameter
+  friend bool operator==(const LowerOptions&, const LowerOptions&) = default;
+};
+
 /// Throws CompileError with the user's lines for what only this pass can see.
-LoweredSource lower_source(std::string_view preprocessed);
+LoweredSource lower_source(std::string_view preprocessed, const LowerOptions& options = {});
 
 /// The number of an argument attribute in softmetal_abi::ArgKind; -1 for unknown names.
 int argument_kind(std::string_view attribute);

@@ -67,7 +67,8 @@ enum AccessBits : u32 {
 enum CollectiveKind : u32 {
   collective_any,      ///< reductions and shuffles: the threads that are there take part
   collective_full,     ///< matrix operations: every thread of the simdgroup must take part
-  collective_barrier,  ///< simdgroup_barrier: as full, and orders memory
+  collective_barrier,  ///< simdgroup_barrier: as full, and orders memory by its mem_flags
+  flags_shift = 8,     ///< where those stand
 };
 
 /// Runs once for all lanes of `mask`; lanes[i] is what lane i passed.
@@ -84,6 +85,7 @@ struct Runtime {
   void (*count_atomic)();
   u32 (*lane)();
   u32 (*active_mask)();
+  u32 (*thread_index)();  ///< in the threadgroup
 };
 
 }  // namespace softmetal_abi

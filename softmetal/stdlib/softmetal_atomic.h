@@ -96,6 +96,12 @@ inline void atomic_thread_fence(mem_flags, memory_order, thread_scope = thread_s
   }
 SOFTMETAL_ATOMICS(device)
 SOFTMETAL_ATOMICS(threadgroup)
+inline void atomic_min_explicit(volatile device atomic_ulong* p, ulong v, memory_order order) {
+  atomic_fetch_min_explicit(p, v, order);
+}
+inline void atomic_max_explicit(volatile device atomic_ulong* p, ulong v, memory_order order) {
+  atomic_fetch_max_explicit(p, v, order);
+}
 #undef SOFTMETAL_ATOMICS
 #undef SOFTMETAL_FETCH
 #undef SOFTMETAL_FETCH_BY_LOOP

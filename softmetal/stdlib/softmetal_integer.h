@@ -135,35 +135,6 @@ constexpr softmetal::when<softmetal::is_integer<T>, T> insert_bits(T base, T ins
 }
 #undef SOFTMETAL_INTEGER_1
 #undef SOFTMETAL_INTEGER_2
-
-// Packing: the element of lowest index goes to the lowest bits.
-inline float4 unpack_unorm4x8_to_float(uint x) {
-  return float4{float(x & 255), float(x >> 8 & 255), float(x >> 16 & 255), float(x >> 24)} / 255.0f;
-}
-inline uint pack_float_to_unorm4x8(float4 v) {
-  uint r = 0;
-  for (int i = 0; i < 4; ++i) r |= uint(rint(saturate(float(v[i])) * 255.0f)) << (8 * i);
-  return r;
-}
-inline float4 unpack_snorm4x8_to_float(uint x) {
-  float4 r;
-  for (int i = 0; i < 4; ++i) r[i] = max(float(char(x >> (8 * i))) / 127.0f, -1.0f);
-  return r;
-}
-inline uint pack_float_to_snorm4x8(float4 v) {
-  uint r = 0;
-  for (int i = 0; i < 4; ++i) {
-    r |= uint(uchar(int(rint(clamp(float(v[i]), -1.0f, 1.0f) * 127.0f)))) << (8 * i);
-  }
-  return r;
-}
-inline float2 unpack_unorm2x16_to_float(uint x) {
-  return float2{float(x & 65535), float(x >> 16)} / 65535.0f;
-}
-inline uint pack_float_to_unorm2x16(float2 v) {
-  return uint(rint(saturate(float(v[0])) * 65535.0f)) | uint(rint(saturate(float(v[1])) * 65535.0f))
-                                                            << 16;
-}
 }  // namespace metal
 
 // Packed vectors: the alignment of one element. Those of width 3 also have no padding.

@@ -9,8 +9,8 @@ template <typename V, typename R = V>
 using float_vector = when<is_vector<V> && is_floating<element_t<V>>, R>;
 template <typename V>
 using integer_vector = when<is_vector<V> && is_integer<element_t<V>>, V>;
-template <typename V, typename E>
-using with_element = metal::vec<E, Shape<V>::width>;
+template <typename V>
+using bools_of = Bools<Shape<V>::width>;
 inline float round_even(float x) { return __builtin_rintf(x); }
 inline float sinpi(float x) {
   const float r = x - 2.0f * __builtin_rintf(0.5f * x);
@@ -246,7 +246,7 @@ namespace precise {
 using namespace softmetal_float;
 }
 
-// Relational. Comparisons of vectors give integer vectors of the same width, 0 or -1 an element.
+// Relational.
 #define SOFTMETAL_CLASSIFY(name, expression)                                \
   inline bool name(float x) { return expression; }                          \
   inline bool name(half h) {                                                \
@@ -258,8 +258,8 @@ using namespace softmetal_float;
     return expression;                                                      \
   }                                                                         \
   template <typename V>                                                     \
-  softmetal::float_vector<V, softmetal::with_element<V, bool>> name(V v) {  \
-    softmetal::with_element<V, bool> r;                                     \
+  softmetal::float_vector<V, softmetal::bools_of<V>> name(V v) {            \
+    softmetal::bools_of<V> r{};                                             \
     for (int i = 0; i < softmetal::Shape<V>::width; ++i) r[i] = name(v[i]); \
     return r;                                                               \
   }
@@ -271,6 +271,16 @@ SOFTMETAL_CLASSIFY(signbit, __builtin_signbit(x))
 #undef SOFTMETAL_CLASSIFY
 inline bool isunordered(float x, float y) { return __builtin_isunordered(x, y); }
 inline bool isordered(float x, float y) { return !__builtin_isunordered(x, y); }
+#define SOFTMETAL_ORDERED(name)                                                   \
+  template <typename V>                                                           \
+  softmetal::float_vector<V, softmetal::bools_of<V>> name(V a, V b) {             \
+    softmetal::bools_of<V> r{};                                                   \
+    for (int i = 0; i < softmetal::Shape<V>::width; ++i) r[i] = name(a[i], b[i]); \
+    return r;                                                                     \
+  }
+SOFTMETAL_ORDERED(isunordered)
+SOFTMETAL_ORDERED(isordered)
+#undef SOFTMETAL_ORDERED
 
 template <typename V>
 softmetal::when<softmetal::is_vector<V>, bool> any(V v) {
@@ -337,6 +347,13 @@ vec<T, 3> cross(vec<T, 3> a, vec<T, 3> b) {
 template <typename V>
 softmetal::float_vector<V> reflect(V i, V n) {
   return i - softmetal::element_t<V>(2) * dot(n, i) * n;
+}
+template <typename V>
+softmetal::float_vector<V> refract(V i, V n, softmetal::element_t<V> eta) {
+  const float cosine = float(dot(n, i)), ratio = float(eta);
+  const float k = 1.0f - ratio * ratio * (1.0f - cosine * cosine);
+  if (k < 0) return V(softmetal::element_t<V>(0));
+  return eta * i - softmetal::element_t<V>(ratio * cosine + __builtin_sqrtf(k)) * n;
 }
 template <typename V>
 softmetal::float_vector<V> faceforward(V n, V i, V reference) {

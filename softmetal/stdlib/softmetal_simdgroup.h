@@ -5,6 +5,7 @@
 
 namespace softmetal {
 using softmetal_abi::u32;
+using softmetal_abi::u64;
 
 inline void meet(void* record, softmetal_abi::CollectiveOp op, u32 site,
                  u32 kind = softmetal_abi::collective_any) {
@@ -158,7 +159,14 @@ inline u32 active_of(u32 site) {
   meet(&record, &vote_mask, site);
   return record.ballot;
 }
-inline int own_lane() { return int(softmetal_runtime->lane()); }
+}  // namespace softmetal
+
+// The same for the whole life of a thread, so the compiler need not ask twice.
+extern "C" __attribute__((used, noinline, const)) softmetal_abi::u32 softmetal_lane() {
+  return softmetal_runtime->lane();
+}
+namespace softmetal {
+inline int own_lane() { return int(softmetal_lane()); }
 }  // namespace softmetal
 
 namespace metal {
@@ -198,8 +206,7 @@ enum thread_scope {
   thread_scope_thread,
   thread_scope_simdgroup,
   thread_scope_threadgroup,
-  thread_scope_device,
-  thread_scope_system
+  thread_scope_device
 };
 
 inline void threadgroup_barrier(mem_flags flags, softmetal::u32 site = SOFTMETAL_SITE) {
@@ -209,8 +216,10 @@ inline void threadgroup_barrier(mem_flags flags, memory_order,
                                 softmetal::u32 site = SOFTMETAL_SITE) {
   softmetal_runtime->barrier(softmetal::u32(flags), site);
 }
-inline void simdgroup_barrier(mem_flags, softmetal::u32 site = SOFTMETAL_SITE) {
-  softmetal::meet(nullptr, nullptr, site, softmetal_abi::collective_barrier);
+inline void simdgroup_barrier(mem_flags flags, softmetal::u32 site = SOFTMETAL_SITE) {
+  softmetal::meet(nullptr, nullptr, site,
+                  softmetal_abi::collective_barrier | softmetal::u32(flags)
+                                                          << softmetal_abi::flags_shift);
 }
 
 struct simd_vote {
@@ -348,5 +357,34 @@ inline bool simd_is_first(uint site = SOFTMETAL_SITE) {
   return softmetal::lowest(softmetal::active_of(site)) == softmetal::own_lane();
 }
 inline bool simd_is_helper_thread() { return false; }
+
+/// The votes of the own quadgroup.
+struct quad_vote {
+  using vote_t = uchar;
+  constexpr explicit quad_vote(vote_t v = 0) : softmetal_ballot(uchar(v & 15)) {}
+  constexpr explicit operator vote_t() const { return softmetal_ballot; }
+  constexpr bool all() const { return softmetal_ballot == 15; }
+  constexpr bool any() const { return softmetal_ballot != 0; }
+
+ private:
+  uchar softmetal_ballot;
+};
+inline quad_vote quad_ballot(bool b, uint site = SOFTMETAL_SITE) {
+  return quad_vote(uchar(softmetal::ballot_of(b, site) >> (softmetal::own_lane() & ~3)));
+}
+inline quad_vote quad_active_threads_mask(uint site = SOFTMETAL_SITE) {
+  return quad_vote(uchar(softmetal::active_of(site) >> (softmetal::own_lane() & ~3)));
+}
+inline bool quad_is_first(uint site = SOFTMETAL_SITE) {
+  const int base = softmetal::own_lane() & ~3;
+  return base + softmetal::lowest(softmetal::active_of(site) >> base) == softmetal::own_lane();
+}
+template <typename T>
+T quad_broadcast_first(T x, uint site = SOFTMETAL_SITE) {
+  const int base = softmetal::own_lane() & ~3;
+  const int first = base + softmetal::lowest(softmetal::active_of(site) >> base);
+  return softmetal::shuffle_from(x, x, first, site);
+}
+inline bool quad_is_helper_thread() { return false; }
 
 }  // namespace metal

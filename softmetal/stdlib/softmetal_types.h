@@ -39,7 +39,6 @@ using vec = T __attribute__((ext_vector_type(N)));
   using T##2 = metal::vec<T, 2>; \
   using T##3 = metal::vec<T, 3>; \
   using T##4 = metal::vec<T, 4>;
-SOFTMETAL_VECTORS(bool)
 SOFTMETAL_VECTORS(char)
 SOFTMETAL_VECTORS(uchar)
 SOFTMETAL_VECTORS(short)
@@ -71,16 +70,22 @@ template <typename T>
 struct Plain<T&> : Plain<T> {};
 template <typename T>
 struct Plain<T&&> : Plain<T> {};
-template <typename T>
-struct Plain<device T> : Plain<T> {};
-template <typename T>
-struct Plain<const device T> : Plain<T> {};
-template <typename T>
-struct Plain<threadgroup T> : Plain<T> {};
-template <typename T>
-struct Plain<const threadgroup T> : Plain<T> {};
-template <typename T>
-struct Plain<constant T> : Plain<T> {};
+#define SOFTMETAL_PLAIN(...)    \
+  template <typename T>         \
+  struct Plain<__VA_ARGS__ T> { \
+    using type = T;             \
+  };
+SOFTMETAL_PLAIN(device)
+SOFTMETAL_PLAIN(const device)
+SOFTMETAL_PLAIN(volatile device)
+SOFTMETAL_PLAIN(const volatile device)
+SOFTMETAL_PLAIN(threadgroup)
+SOFTMETAL_PLAIN(const threadgroup)
+SOFTMETAL_PLAIN(volatile threadgroup)
+SOFTMETAL_PLAIN(const volatile threadgroup)
+SOFTMETAL_PLAIN(constant)
+SOFTMETAL_PLAIN(const volatile)
+#undef SOFTMETAL_PLAIN
 template <typename T>
 using plain_t = typename Plain<T>::type;
 
@@ -191,18 +196,84 @@ constexpr V make(A... a) {
 
 /// static_cast<T>(x) as MSL means it: vectors convert by element.
 template <typename T, typename A>
-constexpr T cast(A&& a) {
+constexpr T cast(const A& a) {
   if constexpr (is_vector<T>) {
     return make<T>(static_cast<plain_t<A>>(a));
   } else if constexpr ((same<T, half> && same<plain_t<A>, bfloat>) ||
                        (same<T, bfloat> && same<plain_t<A>, half>)) {
     return static_cast<T>(static_cast<float>(a));  // clang knows no direct way
   } else {
-    return static_cast<T>(static_cast<A&&>(a));
+    return static_cast<T>(a);
   }
 }
 
+/// An operand of ?: as MSL means it: a struct in memory is read, all else stays as it is.
+template <typename T>
+constexpr T&& copied_out(T&& x) {
+  return static_cast<T&&>(x);
+}
+#define SOFTMETAL_COPIED_OUT(space)                              \
+  template <typename T, typename = when<__is_class(plain_t<T>)>> \
+  constexpr plain_t<T> copied_out(space T& x) {                  \
+    return x;                                                    \
+  }
+SOFTMETAL_COPIED_OUT(device)
+SOFTMETAL_COPIED_OUT(threadgroup)
+SOFTMETAL_COPIED_OUT(constant)
+SOFTMETAL_COPIED_OUT(const device)
+SOFTMETAL_COPIED_OUT(const threadgroup)
+#undef SOFTMETAL_COPIED_OUT
+
+/// {a, b, c} as an argument; becomes the vector or struct that the parameter is.
+template <typename... A>
+struct Braced;
+template <typename A, typename B>
+struct Braced<A, B> {
+  A a;
+  B b;
+  template <typename T>
+  constexpr operator T() const {
+    if constexpr (is_vector<T>)
+      return make<T>(a, b);
+    else
+      return T{a, b};
+  }
+};
+template <typename A, typename B, typename C>
+struct Braced<A, B, C> {
+  A a;
+  B b;
+  C c;
+  template <typename T>
+  constexpr operator T() const {
+    if constexpr (is_vector<T>)
+      return make<T>(a, b, c);
+    else
+      return T{a, b, c};
+  }
+};
+template <typename A, typename B, typename C, typename D>
+struct Braced<A, B, C, D> {
+  A a;
+  B b;
+  C c;
+  D d;
+  template <typename T>
+  constexpr operator T() const {
+    if constexpr (is_vector<T>)
+      return make<T>(a, b, c, d);
+    else
+      return T{a, b, c, d};
+  }
+};
+template <typename... A>
+constexpr Braced<A...> braced(A... a) {
+  return {a...};
+}
+
 }  // namespace softmetal
+
+#include "softmetal_bools.h"
 
 template <typename T, typename A>
 constexpr T as_type(A a) {

@@ -259,21 +259,56 @@ TEST(seeded_access_out_of_bounds_names_its_place) {
   REQUIRE(finding.buffer == 0 && finding.offset == 32);
 }
 
+TEST(seeded_endless_kernel_ends_in_a_timeout) {
+  Metal metal;
+  const Setting budget("SOFTMETAL_STEP_BUDGET", "20000");
+  auto pipeline = metal.pipeline(R"(
+#include <metal_stdlib>
+using namespace metal;
+kernel void spin(device atomic_uint* flag [[buffer(0)]]) {
+  while (atomic_load_explicit(flag, memory_order_relaxed) == 0u) {}
+}
+)",
+                                 "spin");
+  auto flag = metal.buffer(4);
+  auto* commands = metal.queue->commandBuffer();
+  auto* encoder = commands->computeCommandEncoder();
+  encoder->setComputePipelineState(pipeline.get());
+  encoder->setBuffer(flag.get(), 0, 0);
+  encoder->dispatchThreads(MTL::Size(4, 1, 1), MTL::Size(4, 1, 1));
+  encoder->endEncoding();
+  commands->commit();
+  commands->waitUntilCompleted();
+  REQUIRE(commands->status() == MTL::CommandBufferStatusError);
+  REQUIRE(commands->error()->code() == MTL::CommandBufferErrorTimeout);
+  REQUIRE(metal.findings.only("timeout", {"kernel spin", "20000 memory accesses"}));
+}
+
 TEST(counters_add_up_by_kernel) {
   Metal metal;
   softmetal_reset_counters();
   softmetal_counters counters{};
   counters.struct_size = sizeof(counters);
   REQUIRE(softmetal_get_counters("add", &counters) == -1);
-  const AddJob job(metal, 256);
-  auto* commands = metal.queue->commandBuffer();
-  job.encode(commands);
-  job.encode(commands);
-  commands->commit();
-  commands->waitUntilCompleted();
+  const auto run = [&metal](const AddJob& job, int times) {
+    auto* commands = metal.queue->commandBuffer();
+    for (int i = 0; i < times; ++i) {
+      job.encode(commands);
+    }
+    commands->commit();
+    commands->waitUntilCompleted();
+  };
+  run(AddJob(metal, 256), 2);
   REQUIRE(softmetal_get_counters("add", &counters) == 0);
-  REQUIRE(counters.dispatches == 2 && counters.threads == 512);
+  REQUIRE(counters.dispatches == 2 && counters.checked_dispatches == 2 && counters.threads == 512);
   REQUIRE(counters.device_bytes_read == 4096 && counters.device_bytes_written == 2048);
-  REQUIRE(softmetal_get_counters(nullptr, &counters) == 0 && counters.dispatches == 2);
+  REQUIRE(counters.float_operations == 512);
+  const Setting unchecked("SOFTMETAL_CHECKS", "off");
+  run(AddJob(metal, 256), 1);
+  REQUIRE(softmetal_get_counters(nullptr, &counters) == 0 && counters.dispatches == 3);
+  REQUIRE(counters.checked_dispatches == 2 && counters.threads == 768);
+  REQUIRE(counters.device_bytes_read == 4096);
+  counters.struct_size = 8;
+  REQUIRE(softmetal_get_counters(nullptr, &counters) == -1);
   REQUIRE(metal.findings.none());
 }

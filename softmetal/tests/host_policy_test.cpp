@@ -118,6 +118,39 @@ TEST(an_unknown_device_is_refused_with_the_list) {
   REQUIRE(outcome.says("m99 is not one of") && outcome.says("m3-max"));
 }
 
+TEST(settings_that_mean_nothing_are_refused) {
+  const struct {
+    const char* setting;
+    const char* says;
+  } cases[] = {
+      {"SOFTMETAL_CHECKS=no", "SOFTMETAL_CHECKS must be on or off, not \"no\""},
+      {"SOFTMETAL_LEAKS=0", "SOFTMETAL_LEAKS must be on or off, not \"0\""},
+      {"SOFTMETAL_PIPELINE_THREADS=few", "SOFTMETAL_PIPELINE_THREADS must be a number"},
+      {"SOFTMETAL_OS=Sonoma", "SOFTMETAL_OS must be like"},
+      {"SOFTMETAL_INJECT=fire", "SOFTMETAL_INJECT must be NAME:SKIP:COUNT"},
+      {"SOFTMETAL_SCHEDULE=chaos", "SOFTMETAL_SCHEDULE must be inorder or random:SEED, got chaos"},
+      {"SOFTMETAL_SCHEDULE=random:x", "SOFTMETAL_SCHEDULE=random:SEED takes a number, got x"},
+      {"SOFTMETAL_WORKERS=two", "SOFTMETAL_WORKERS takes a number, got two"}};
+  for (const auto& one : cases) {
+    const Outcome outcome = run(
+        [] {
+          Metal metal;
+          const AddJob job(metal);
+          auto* commands = metal.queue->commandBuffer();
+          job.encode(commands);
+          commands->commit();
+          commands->waitUntilCompleted();
+          if (commands->error() != nullptr) {
+            std::fputs(commands->error()->localizedDescription()->utf8String(), stderr);
+            std::abort();
+          }
+        },
+        {one.setting});
+    REQUIRE(outcome.signal == SIGABRT);
+    REQUIRE(outcome.says(one.says));
+  }
+}
+
 TEST(failures_can_be_injected_from_outside) {
   const Outcome outcome = run(
       [] {

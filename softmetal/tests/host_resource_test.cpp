@@ -14,7 +14,8 @@ TEST(the_device_can_be_chosen) {
                {"m1-max", "Apple M1 Max", "applegpu_g13s", MTL::GPUFamilyApple7, 32},
                {"m3-max", "Apple M3 Max", "applegpu_g15s", MTL::GPUFamilyApple9, 40},
                {"m4", "Apple M4", "applegpu_g16g", MTL::GPUFamilyApple9, 10},
-               {"m5", "Apple M5", "applegpu_g17g", MTL::GPUFamilyApple10, 10}};
+               {"m5", "Apple M5", "applegpu_g17g", MTL::GPUFamilyApple10, 10},
+               {"m5-max", "Apple M5 Max", "applegpu_g17s", MTL::GPUFamilyApple10, 40}};
   for (const auto& wanted : cases) {
     const Setting device("SOFTMETAL_DEVICE", wanted.key);
     Metal metal;

@@ -39,24 +39,35 @@ size_t softmetal_finding_count(const char* rule);
 size_t softmetal_check_leaks(void);
 
 // ---- counters -----------------------------------------------------------------------------------
+// What kernels did, exactly, as the compiled kernel does it: a value that the compiler keeps in a
+// register is read once. Inside simdgroup operations nothing is counted but the operation itself.
 typedef struct softmetal_counters {
   size_t struct_size;  // set by the caller to sizeof(softmetal_counters)
   uint64_t dispatches;
+  // With checks and without:
   uint64_t threads;
   uint64_t threadgroups;
-  uint64_t matrix_operations;  // 8x8x8 multiply-accumulates
-  uint64_t barriers;           // threadgroup barriers, once a threadgroup
-  uint64_t simdgroup_barriers;
-  uint64_t simd_operations;  // shuffles and reductions, once a simdgroup
-  uint64_t atomics;
+  uint64_t matrix_operations;   // 8x8x8 multiply-accumulates of one simdgroup
+  uint64_t barriers;            // threadgroup barriers, once a threadgroup
+  uint64_t simdgroup_barriers;  // once a simdgroup
+  uint64_t simd_operations;     // shuffles, reductions, scans, votes; once a simdgroup
+  uint64_t atomics;             // once a thread; a load or store of an atomic is one too
+  // Only of dispatches with checks (SOFTMETAL_CHECKS is not "off"). Bytes are those that threads
+  // asked for, matrix loads and stores included; an atomic that may write counts as written.
   uint64_t device_bytes_read;
   uint64_t device_bytes_written;
   uint64_t threadgroup_bytes_read;
   uint64_t threadgroup_bytes_written;
   uint64_t constant_bytes_read;
+  // Operations by element: four for a vector of four. Floating point: add, subtract, multiply,
+  // compare, minimum, maximum, round, convert; a fused multiply-add is two; negation and absolute
+  // value are none. Integer: arithmetic, shifts, logic, comparisons, bit counts, but not the
+  // addressing of memory. Special: division, remainder, square root, exp, log, sin, pow and the
+  // like; rsqrt(x) is two, 1 / sqrt(x).
   uint64_t float_operations;
   uint64_t integer_operations;
-  uint64_t special_operations;  // exp, log, sqrt, division and the like
+  uint64_t special_operations;
+  uint64_t checked_dispatches;  // how many of the dispatches ran with checks
 } softmetal_counters;
 
 // Sums over the completed dispatches of functions called `kernel` (null: of all functions).
