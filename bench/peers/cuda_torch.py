@@ -27,6 +27,7 @@ import statistics
 import sys
 import tempfile
 import time
+import warnings
 from pathlib import Path
 
 import cuda_contestants as contestants
@@ -286,6 +287,7 @@ def measured(options, chosen, library):
 
 def main():
     options, chosen = parse_arguments()
+    warnings.simplefilter("ignore")  # PyTorch's long words where a back end cannot do a case
     if options.list:
         print("\n".join(case.name for case in chosen))
         return

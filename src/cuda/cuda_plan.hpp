@@ -1,0 +1,80 @@
+// How a problem runs on an NVIDIA GPU: a pure function of the problem and the device's properties.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "algorithm/score.h"
+#include "core/plan.hpp"
+#include "core/problem.hpp"
+#include "cuda/config.hpp"
+#include "cuda/cuda_device.hpp"
+#include "cuda/tuned_table.hpp"
+
+namespace ingot::cuda {
+
+/// One kernel of a plan. What is loaded for it is kept here, so that a call looks nothing up.
+struct Step {
+  Config config;
+  KernelPlan kernel;  ///< file, literals and launch, as explain shows them
+  Launch launch;
+  std::unique_ptr<std::atomic<const LoadedKernel*>> loaded =
+      std::make_unique<std::atomic<const LoadedKernel*>>(nullptr);
+};
+
+/// Forward by the copy engine and warpgroup products of Hopper.
+struct Sm90Forward {
+  Step step;
+  std::int64_t tiles = 0;          ///< of block_m * cluster rows, of one head
+  std::int64_t units = 0;          ///< of all heads
+  std::int64_t heads_at_once = 0;  ///< whose keys and values share the L2 cache
+  std::optional<Step> split;       ///< f32: q, k and v to terms of bf16 in the workspace first
+  std::size_t workspace_bytes = 0;
+  bool is_tuned = false;  ///< the tile is of the user's table
+};
+
+/// Elements of one plane of a tensor that is split into terms: rows of the next multiple of 8
+/// columns.
+inline std::int64_t plane_elements(std::int64_t rows, std::int64_t dim) {
+  return rows * ((dim + 7) / 8 * 8);
+}
+
+/// Forward by the matrix instructions of sm_80, at any strides; with splits > 1 the combine kernel
+/// merges what pieces of the keys gave.
+struct MmaForward {
+  Step step;
+  std::optional<Step> combine;
+  std::int64_t row_tiles = 0;
+  std::int64_t column_slices = 1;
+  std::int64_t splits = 1;
+  std::size_t partial_o_bytes = 0;  ///< of the workspace; partial_lse lies behind
+  std::size_t workspace_bytes = 0;
+  bool is_tuned = false;
+};
+
+struct ForwardDetail final : PassDetail {
+  ScoreParams score;
+  std::optional<Sm90Forward> fast;  ///< tried first, where the tensors of the call allow it
+  std::optional<MmaForward> any;    ///< always there, but for problems without output
+};
+
+/// One of the three backward kernels; none where there is nothing for it to do.
+struct MmaBackward {
+  Step step;
+  std::int64_t tiles = 0;
+  std::int64_t column_slices = 1;
+};
+
+struct BackwardDetail final : PassDetail {
+  ScoreParams score;
+  std::optional<MmaBackward> delta, dq, dkv;  ///< in the order of launch; delta is the workspace
+};
+
+/// Throws Error(unsupported) that says why where the device cannot run the problem.
+Plan plan_cuda(const Problem& problem, const DeviceCaps& caps, const std::string& device,
+               const TunedTable& tuned = {});
+
+}  // namespace ingot::cuda

@@ -1,0 +1,179 @@
+// The loop of attention for one team of warps: scores of a block of keys, online softmax, product
+// with the values. forward_mma.cuh splits query rows over the warps of a team, decode.cuh keys over
+// teams of one warp.
+#pragma once
+
+#include "cuda/kernels/product.cuh"  // with the dialect, first
+
+#include "algorithm/online_softmax.h"
+#include "algorithm/score.h"
+
+namespace ingot {
+
+constexpr int ceil_div(int a, int b) { return (a + b - 1) / b; }
+constexpr int max_of(int a, int b) { return a > b ? a : b; }
+
+// Sizes of the shared tiles. head_dim is gone through in chunks of Config::chunk cols, this block's
+// Config::columns cols of the values in chunks of Config::chunk_v.
+template <class Config>
+struct ForwardShape {
+  using T = typename Config::element;
+  static constexpr int chunks = ceil_div(Config::head_dim, Config::chunk);
+  static constexpr int chunks_v = Config::columns / Config::chunk_v;
+  static constexpr int items = chunks + chunks_v;
+  static constexpr int unrolled = chunks <= 2 ? chunks : 1;
+  using QTile = SharedTile<T, Config::block_m, Config::chunk>;
+  using KTile = SharedTile<T, Config::block_n, Config::chunk>;
+  using VTile = SharedTile<T, Config::block_n, Config::chunk_v>;
+  // Q stays in shared memory where Config::resident, else comes along with every tile of K.
+  static constexpr int q_elements = Config::resident ? chunks * QTile::elements : 0;
+  static constexpr int k_elements = KTile::elements + (Config::resident ? 0 : QTile::elements);
+  static constexpr int slot_elements = max_of(k_elements, VTile::elements);
+};
+
+template <class Config>
+using Queries = Matrix<const typename Config::q_type, Config::packed>;
+
+// What a ring loads: chunk after chunk of K, then of V, for blocks first, first + step, ... of
+// keys.
+template <class Config, class Team>
+struct KeyValueTiles {
+  using Shape = ForwardShape<Config>;
+  using T = typename Shape::T;
+  Queries<Config> q;
+  Matrix<const typename Config::k_type> k;
+  Matrix<const typename Config::v_type> v;
+  Index row;         // of the first query
+  Index first;       // block of keys
+  int step, column;  // first column of v
+
+  INGOT_FN Index col(int block) const {
+    return (first + static_cast<Index>(block) * step) * Config::block_n;
+  }
+  INGOT_FN void load(int block, int item, T* slot) const {
+    if (item < Shape::chunks) {
+      const int from = item * Config::chunk;
+      load_tile<Team, Config::block_n, Config::chunk>(slot, k, col(block), from);
+      if constexpr (!Config::resident) {
+        T* after = slot + Shape::KTile::elements;
+        load_tile<Team, Config::block_m, Config::chunk>(after, q, row, from);
+      }
+    } else {
+      const int from = column + (item - Shape::chunks) * Config::chunk_v;
+      load_tile<Team, Config::block_n, Config::chunk_v>(slot, v, col(block), from);
+    }
+  }
+};
+
+// Rows of one warp: their running softmax and the part of o made of what they have seen.
+template <class Config, int M>
+struct WarpRows {
+  using S = Fragment<M, Config::block_n>;
+  using O = typename Accumulator<typename Config::element, M, Config::columns>::type;
+  O o;
+  OnlineSoftmax<float> softmax[M / 8];  // row_sum of this lane's cols only
+
+  INGOT_FN void clear() {
+    o.clear();
+#pragma unroll
+    for (int i = 0; i < M / 8; ++i) softmax[i] = {-infinity, 0.0f};
+  }
+
+  // Scores to weights, in place.
+  INGOT_FN void weigh(S& s) {
+#pragma unroll
+    for (int i = 0; i < S::rows; ++i) {
+      float tile_max = s.x[i][0];
+#pragma unroll
+      for (int j = 1; j < S::cols; ++j) tile_max = max_(tile_max, s.x[i][j]);
+      const float correction = softmax[i].raise_max(max_of_quad(tile_max));
+      const float offset = softmax[i].offset();
+      float sum = 0.0f;
+#pragma unroll
+      for (int j = 0; j < S::cols; ++j) {
+        s.x[i][j] = exp2_(s.x[i][j] - offset);
+        sum += s.x[i][j];
+      }
+      softmax[i].row_sum += sum;
+#pragma unroll
+      for (int j = 0; j < O::cols; ++j) o.x[i][j] *= correction;
+    }
+  }
+
+  // Whole sums, in every lane of a quad.
+  INGOT_FN void finish() {
+#pragma unroll
+    for (int i = 0; i < M / 8; ++i) softmax[i].row_sum = sum_of_quad(softmax[i].row_sum);
+  }
+};
+
+// Hides what a row must not see: cols [col, col + N) against the visible range of every row.
+// Row i of the warp is query (first + row(i)) / group.
+template <int M, int N>
+INGOT_FN void hide(Fragment<M, N>& s, const ScoreParams& p, Index first, unsigned group,
+                   Index col) {
+  using S = Fragment<M, N>;
+#pragma unroll
+  for (int i = 0; i < S::rows; ++i) {
+    const Index row =
+        group == 1 ? first + S::row(i) : static_cast<unsigned>(first + S::row(i)) / group;
+    const int begin = static_cast<int>(clamp_index(col_begin(p, row) - col, 0, N));
+    const int end = static_cast<int>(clamp_index(col_end(p, row) - col, 0, N));
+#pragma unroll
+    for (int j = 0; j < S::cols; ++j) {
+      if (S::col(j) < begin || S::col(j) >= end) s.x[i][j] = -infinity;
+    }
+  }
+}
+
+// Do queries [row, row + rows) see all of cols [col, col + cols)?
+template <class Config>
+INGOT_FN bool sees_all(const ScoreParams& p, Index row, int rows, Index col, int cols) {
+  if (col + cols > p.seqlen_k) return false;
+  return !Config::masked || is_full(p, row, row + rows - 1, col, col + cols - 1);
+}
+
+// Attends to `blocks` blocks of keys. q: the resident tiles of Q; q_offset: where this warp's rows
+// start in a tile of Q; first: the first of them (packed ones where Config::packed).
+template <class Config, class Team, int M>
+INGOT_FN void attend(WarpRows<Config, M>& rows, const KeyValueTiles<Config, Team>& tiles,
+                     int blocks, const typename Config::element* q, int q_offset,
+                     typename Config::element* slots, const ScoreParams& p, Index first) {
+  using Shape = ForwardShape<Config>;
+  using T = typename Shape::T;
+  const ScoreFactors factors = make_score_factors(p);
+  const unsigned group = Config::packed ? tiles.q.group : 1u;
+  const Index query = Config::packed ? static_cast<unsigned>(first) / group : first;
+  Ring<Team, T, Shape::slot_elements, Config::stages, Shape::items, KeyValueTiles<Config, Team>>
+      ring(slots, tiles, blocks);
+  for (int block = 0; block < blocks; ++block) {
+    typename WarpRows<Config, M>::S s;
+    s.clear();
+#pragma unroll(Shape::unrolled)
+    for (int c = 0; c < Shape::chunks; ++c) {
+      const T* k = ring.next(block, c);
+      const T* q_tile =
+          Config::resident ? q + c * Shape::QTile::elements : k + Shape::KTile::elements;
+      multiply_transposed<Config::chunk>(s, q_tile + q_offset, Shape::QTile::pitch, k,
+                                         Shape::KTile::pitch);
+    }
+#pragma unroll
+    for (int i = 0; i < M / 8; ++i) {
+#pragma unroll
+      for (int j = 0; j < Config::block_n / 4; ++j) {
+        s.x[i][j] = value_log2<Config>(factors, s.x[i][j]);
+      }
+    }
+    const Index col = tiles.col(block);
+    if (!sees_all<Config>(p, query, M, col, Config::block_n)) hide(s, p, first, group, col);
+    rows.weigh(s);
+#pragma unroll
+    for (int c = 0; c < Shape::chunks_v; ++c) {
+      const T* v = ring.next(block, Shape::chunks + c);
+      multiply<Config::chunk_v>(rows.o, c * Config::chunk_v, s, v, Shape::VTile::pitch);
+    }
+  }
+  rows.finish();
+}
+
+}  // namespace ingot

@@ -1,0 +1,144 @@
+// dK = sum over queries of dS^T Q, dV = sum of P^T dO. A block of threads keeps Config::block_m
+// keys of one key/value head and goes through all query heads of its group and the queries that see
+// these keys: the sums over a group are exact, in a fixed order, and no two blocks add to the same
+// number.
+#pragma once
+
+#include "cuda/kernels/backward_unit.cuh"
+
+namespace ingot {
+
+// lse and delta of the queries of one block.
+template <class Config>
+struct SharedStatistics {
+  float lse[Config::block_n], delta[Config::block_n];
+};
+
+// The tiles of BackwardTiles, and with the first of a block its statistics.
+template <class Config, class Tiles>
+struct KeyStationaryTiles {
+  using T = typename Config::element;
+  Tiles tiles;
+  SharedStatistics<Config>* statistics;  // Config::stages of them
+  const float *lse, *delta;              // of the first head of the group
+  Index lse_head, lse_row, seqlen_q;
+
+  INGOT_FN void load(int block, int item, T* slot) const {
+    tiles.load(block, item, slot);
+    if (item > 0 || threadIdx.x >= Config::block_n) return;
+    SharedStatistics<Config>& to = statistics[block % Config::stages];
+    const Index row = tiles.col(block) + threadIdx.x, head = block / tiles.blocks;
+    const int bytes = row < seqlen_q ? 4 : 0;
+    const Index from = bytes > 0 ? row : 0;
+    copy_async_4(&to.lse[threadIdx.x], lse + head * lse_head + from * lse_row, bytes);
+    copy_async_4(&to.delta[threadIdx.x], delta + head * seqlen_q + from, bytes);
+  }
+};
+
+// The tiles of one unit: queries [first, first + blocks) blocks of every head of the group.
+template <class Config, class Team>
+struct KeyStationary {
+  using Tiles = BackwardTiles<Config, Team, typename Config::k_type, typename Config::v_type,
+                              typename Config::q_type, typename Config::dout_type>;
+  using Source = KeyStationaryTiles<Config, Tiles>;
+
+  INGOT_FN static Source source(const MmaBackwardParams& p, const BackwardUnit& unit, int& blocks,
+                                void* statistics) {
+    const Index row = unit.tile * Config::block_m, head = unit.head * p.group;
+    const Index last = clamp_index(row + Config::block_m - 1, 0, p.score.seqlen_k - 1);
+    const Index first = row_begin(p.score, row) / Config::block_n;
+    const Index end = (row_end(p.score, last) + Config::block_n - 1) / Config::block_n;
+    const int count = end > first ? static_cast<int>(end - first) : 0;
+    blocks = count * static_cast<int>(p.group);
+    return {{matrix_of<const typename Config::k_type>(p.k, unit.batch, unit.head, p.score.seqlen_k,
+                                                      Config::head_dim),
+             matrix_of<const typename Config::v_type>(p.v, unit.batch, unit.head, p.score.seqlen_k,
+                                                      Config::head_dim_v),
+             matrix_of<const typename Config::q_type>(p.q, unit.batch, head, p.score.seqlen_q,
+                                                      Config::head_dim),
+             matrix_of<const typename Config::dout_type>(p.dout, unit.batch, head, p.score.seqlen_q,
+                                                         Config::head_dim_v),
+             row, first, count > 0 ? count : 1, unit.slice * Config::columns,
+             unit.slice * Config::columns_v},
+            static_cast<SharedStatistics<Config>*>(statistics),
+            static_cast<const float*>(p.lse.data) + unit.batch * p.lse.stride[0] +
+                head * p.lse.stride[1],
+            p.delta + (unit.batch * p.heads + head) * p.score.seqlen_q,
+            p.lse.stride[1],
+            p.lse.stride[2],
+            p.score.seqlen_q};
+  }
+};
+
+}  // namespace ingot
+
+extern "C" __global__ void __launch_bounds__(Config::warps * 32)
+    ingot_kernel(const __grid_constant__ ingot::MmaBackwardParams p) {
+  using namespace ingot;
+  using T = Config::element;
+  using Shape = BackwardShape<Config>;
+  using Threads = Team<Config::warps * 32>;
+  using Keys = KeyStationary<Config, Threads>;
+  constexpr int M = Config::block_m / Config::warps, both = Shape::chunks + Shape::chunks_v;
+  using S = Fragment<M, Config::block_n>;
+  extern __shared__ __align__(16) unsigned char shared_memory[];
+  T* const a = reinterpret_cast<T*>(shared_memory);
+  T* const slots = a + Shape::a_elements;
+
+  const BackwardUnit unit = backward_unit(p, quotient(p.heads, p.group), false);
+  int blocks = 0;
+  const auto source = Keys::source(p, unit, blocks, slots + Config::stages * Shape::slot_elements);
+  source.tiles.load_stationary(a);
+  const int offset = warp() * M;
+  const Index row = source.tiles.row + offset;
+  const ScoreFactors factors = make_score_factors(p.score);
+  typename Accumulator<T, M, Config::columns>::type dk;
+  typename Accumulator<T, M, Config::columns_v>::type dv;
+  dk.clear();
+  dv.clear();
+  Ring<Threads, T, Shape::slot_elements, Config::stages, Shape::items, typename Keys::Source> ring(
+      slots, source, blocks);
+  for (int block = 0; block < blocks; ++block) {
+    S s, ds;
+    const T* b = multiply_block<Config>(s, ds, ring, block, a, offset);
+    const SharedStatistics<Config>& statistics = source.statistics[block % Config::stages];
+    const Index query = source.tiles.col(block);
+    const bool full =
+        query + Config::block_n <= p.score.seqlen_q &&
+        (!Config::masked || is_full(p.score, query, query + Config::block_n - 1, row, row + M - 1));
+#pragma unroll
+    for (int i = 0; i < S::rows; ++i) {
+      const Range seen = full ? Range{0, Config::block_n}
+                              : rows_of(p.score, row + S::row(i), query, Config::block_n);
+#pragma unroll
+      for (int j = 0; j < S::cols; ++j) {
+        const int col = S::col(j);
+        differentiate<Config>(factors, s.x[i][j], ds.x[i][j], seen.holds(col),
+                              softmax_offset(statistics.lse[col]), statistics.delta[col]);
+      }
+    }
+#pragma unroll
+    for (int c = 0; c < Shape::sums_v; ++c) {
+      const T* dout = Shape::whole ? b + Shape::b1_slot : ring.next(block, both + c);
+      multiply<Config::chunk_v>(dv, c * Config::chunk_v, s, dout, Shape::B2::pitch);
+    }
+#pragma unroll
+    for (int c = 0; c < Shape::sums; ++c) {
+      const T* q = Shape::whole ? b : ring.next(block, both + Shape::sums_v + c);
+      multiply<Config::chunk>(dk, c * Config::chunk, ds, q, Shape::B1::pitch);
+    }
+  }
+  float scale[S::rows], one[S::rows];
+#pragma unroll
+  for (int i = 0; i < S::rows; ++i) scale[i] = p.score.scale, one[i] = 1.0f;
+  if (p.dk.data != nullptr) {
+    store_tile(
+        matrix_of<Config::dk_type>(p.dk, unit.batch, unit.head, p.score.seqlen_k, Config::head_dim),
+        row, source.tiles.column, dk, scale);
+  }
+  if (p.dv.data != nullptr) {
+    store_tile(matrix_of<Config::dv_type>(p.dv, unit.batch, unit.head, p.score.seqlen_k,
+                                          Config::head_dim_v),
+               row, source.tiles.column_v, dv, one);
+  }
+}

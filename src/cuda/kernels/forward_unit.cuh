@@ -1,0 +1,109 @@
+// What forward_mma.cuh and decode.cuh have in common: a block's place in the grid, its keys, where
+// its tiles come from and its results go.
+#pragma once
+
+#include "cuda/kernels/attend.cuh"
+
+namespace ingot {
+
+// Place of a block in the grid.
+struct ForwardUnit {
+  Index batch, head;  // head: of k and v where packed, else of q
+  Index tile;
+  int slice, split;
+};
+
+INGOT_FN ForwardUnit forward_unit(const MmaForwardParams& p, bool longest_first) {
+  unsigned x = blockIdx.x;
+  const auto take = [&x](unsigned n) {
+    const unsigned r = x % n;
+    x /= n;
+    return r;
+  };
+  const unsigned tiles = static_cast<unsigned>(p.row_tiles);
+  const unsigned tile = take(tiles);
+  ForwardUnit unit;
+  unit.tile = longest_first ? tiles - 1 - tile : tile;
+  unit.slice = static_cast<int>(take(p.column_slices));
+  unit.split = static_cast<int>(take(p.splits));
+  unit.head = take(static_cast<unsigned>(p.heads));
+  unit.batch = x;
+  return unit;
+}
+
+// Blocks of keys one piece of the keys goes through.
+struct BlockRange {
+  Index begin;
+  int count;
+};
+
+template <class Config>
+INGOT_FN BlockRange block_range(const MmaForwardParams& p, Index row, int rows, int split) {
+  const Index last = clamp_index(row + rows - 1, 0, p.score.seqlen_q - 1);
+  const Index begin = col_begin(p.score, row) / Config::block_n;
+  const Index end = (col_end(p.score, last) + Config::block_n - 1) / Config::block_n;
+  const Index blocks = end > begin ? end - begin : 0;
+  if constexpr (!Config::split) return {begin, static_cast<int>(blocks)};
+  const unsigned each = static_cast<unsigned>(blocks) / p.splits;  // and one more for the first
+  const unsigned more = static_cast<unsigned>(blocks) % p.splits;
+  const unsigned piece = static_cast<unsigned>(split);
+  const unsigned from = piece * each + (piece < more ? piece : more);
+  return {begin + from, static_cast<int>(each + (piece < more ? 1 : 0))};
+}
+
+// o and lse of finished rows, whole or for one piece of the keys.
+template <class Config, int M, class O>
+INGOT_FN void store_forward(const MmaForwardParams& p, const ForwardUnit& unit, Index first,
+                            const O& o, const OnlineSoftmax<float> (&softmax)[M / 8]) {
+  const Index group = Config::packed ? p.group : 1;
+  const Index head = unit.head * group, seqlen_q = p.score.seqlen_q;
+  const int column = unit.slice * Config::columns;
+  float factor[M / 8], lse[M / 8];
+#pragma unroll
+  for (int i = 0; i < M / 8; ++i) {
+    const float sum = softmax[i].row_sum;
+    factor[i] = sum == 0.0f ? 0.0f : 1.0f / sum;
+    lse[i] = sum == 0.0f ? -infinity : softmax[i].row_max + log2f(sum);
+  }
+  MatrixView o_view = p.o, lse_view = p.lse;
+  float lse_scale = ln_2;
+  if constexpr (Config::split) {
+    const Index heads = p.heads * group, row = p.splits, dim = Config::head_dim_v;
+    o_view = {p.partial_o + unit.split * dim,
+              {heads * seqlen_q * row * dim, seqlen_q * row * dim, row * dim, 1},
+              dim % 4 == 0};
+    lse_view = {p.partial_lse + unit.split, {heads * seqlen_q * row, seqlen_q * row, row, 1}, 0};
+    lse_scale = 1.0f;
+  }
+  using Output = typename Select<Config::split, float, typename Config::output>::type;
+  store_tile(matrix_of<Output, Config::packed>(o_view, unit.batch, head, seqlen_q,
+                                               Config::head_dim_v, group),
+             first, column, o, factor);
+  if (unit.slice != 0 || lane() % 4 != 0 || lse_view.data == nullptr) return;
+  const auto out = matrix_of<float, Config::packed>(lse_view, unit.batch, head, seqlen_q, 1, group);
+#pragma unroll
+  for (int i = 0; i < M / 8; ++i) {
+    const Index row = first + O::row(i);
+    if (row < out.rows) *out.row(row) = lse[i] * lse_scale;
+  }
+}
+
+// Blocks of keys first, first + step, ... for the rows of `unit`.
+template <class Config, class Team>
+INGOT_FN KeyValueTiles<Config, Team> forward_tiles(const MmaForwardParams& p,
+                                                   const ForwardUnit& unit, Index first, int step) {
+  const Index group = Config::packed ? p.group : 1, head = unit.head * group;
+  const Index head_kv = Config::packed ? unit.head : quotient(unit.head, p.group);
+  return {matrix_of<const typename Config::q_type, Config::packed>(
+              p.q, unit.batch, head, p.score.seqlen_q, Config::head_dim, group),
+          matrix_of<const typename Config::k_type>(p.k, unit.batch, head_kv, p.score.seqlen_k,
+                                                   Config::head_dim),
+          matrix_of<const typename Config::v_type>(p.v, unit.batch, head_kv, p.score.seqlen_k,
+                                                   Config::head_dim_v),
+          unit.tile * Config::block_m,
+          first,
+          step,
+          unit.slice * Config::columns};
+}
+
+}  // namespace ingot

@@ -1,0 +1,51 @@
+// Run-time arguments of the kernels for sm_80 and newer: everything that may change from call to
+// call. Read by hosts and kernels. Strides in elements; all four of them [batch, head, row, col].
+#pragma once
+
+#include "algorithm/params.h"
+
+namespace ingot {
+
+struct MatrixView {
+  void* data;       // null: not wanted (outputs)
+  Index stride[4];  // of lse the last is not looked at
+  int vector;       // 1: col stride 1, data and all other strides in multiples of 16 bytes
+};
+
+// grid.x = row tiles * column slices * key splits * heads * batch, in this order of change.
+struct MmaForwardParams {
+  MatrixView q, k, v, o, lse;
+  ScoreParams score;
+  Index heads;         // query heads; the grid counts key/value heads where Config::packed
+  Index group;         // query heads per key/value head
+  Index row_tiles;     // of Config::block_m rows; rows are (query, head of the group) if packed
+  int column_slices;   // of Config::columns columns of o
+  int splits;          // pieces of the keys; > 1: results go to the two below, for combine
+  float* partial_o;    // [batch, head, query, split, head_dim_v], of each piece's own softmax
+  float* partial_lse;  // [batch, head, query, split], base 2
+  const int* run_if;   // null: run; else only where it is not 0
+};
+
+// grid.x = ceil(rows / Config::block_m), a row being (batch, head, query).
+struct CombineParams {
+  const float* partial_o;
+  const float* partial_lse;
+  MatrixView o, lse;
+  Index rows, heads, seqlen_q;
+  int splits;
+  const int* run_if;  // as above
+};
+
+// delta: grid.x = ceil(batch * heads * seqlen_q / Config::warps), a warp a row.
+// dq: grid.x = row tiles * column slices * heads * batch; dkv: key tiles * slices * heads_kv *
+// batch.
+struct MmaBackwardParams {
+  MatrixView q, k, v, o, lse, dout, dq, dk, dv;
+  float* delta;  // [batch, head, query]: sum of dout * o
+  ScoreParams score;
+  Index batch, heads, group;
+  Index tiles;        // of Config::block_m queries (dq) or keys (dkv)
+  int column_slices;  // of Config::columns columns of dq, or of dk and of dv
+};
+
+}  // namespace ingot

@@ -1,0 +1,149 @@
+// Online softmax on wgmma accumulators: a thread holds two rows (h = 0, 1) of a tile, a quarter of
+// the columns each; lanes 4 i .. 4 i + 3 share rows. The arithmetic is
+// algorithm/online_softmax.h's, with the scale folded into the exponent: exp2(s * scale - max *
+// scale) is one multiply-add.
+#pragma once
+
+#include "algorithm/online_softmax.h"
+#include "algorithm/score.h"
+#include "cuda/kernels/dialect.h"
+
+namespace ingot {
+
+struct Rows {
+  float max[2] = {-infinity, -infinity};  // of raw scores, or at most `headroom` less
+  float sum[2] = {0.0f, 0.0f};            // this thread's columns only, until the end
+};
+
+// Which columns of a tile the two rows of this thread see: positions in [begin, end), counted from
+// the thread's own first column.
+struct Visible {
+  int begin[2], end[2];
+};
+
+template <bool Banded, int Count>
+INGOT_FN void hide(float (&s)[Count], const Visible& visible) {
+#pragma unroll
+  for (int i = 0; i < Count; ++i) {
+    const int position = i / 4 * 8 + i % 2, h = i / 2 % 2;
+    const bool seen = position < visible.end[h] && (!Banded || position >= visible.begin[h]);
+    s[i] = seen ? s[i] : -infinity;
+  }
+}
+
+INGOT_FN float max_of_quad(float x) {
+  x = max_(x, __shfl_xor_sync(~0u, x, 1));
+  return max_(x, __shfl_xor_sync(~0u, x, 2));
+}
+INGOT_FN float sum_of_quad(float x) {
+  x += __shfl_xor_sync(~0u, x, 1);
+  return x + __shfl_xor_sync(~0u, x, 2);
+}
+
+// Largest exponent of 2 that a weight may reach before the reference of its row is raised.
+constexpr float headroom = 8.0f;
+
+// Takes in the maxima of a tile. A row's reference stays while it is at most 2^headroom too small,
+// so that O is almost never multiplied after the first tiles. True where it has to be by
+// `correction` in some row of this warp; the sums already are.
+template <int Count>
+INGOT_FN bool raise_max(const float (&s)[Count], float scale, Rows& rows, float (&correction)[2]) {
+  float top[2] = {s[0], s[2]};
+#pragma unroll
+  for (int i = 0; i < Count; i += 4) {
+    top[0] = max_(top[0], max_(s[i], s[i + 1]));
+    top[1] = max_(top[1], max_(s[i + 2], s[i + 3]));
+  }
+#pragma unroll
+  for (int h = 0; h < 2; ++h) top[h] = max_of_quad(top[h]);
+  const bool raise[2] = {(top[0] - rows.max[0]) * scale > headroom,
+                         (top[1] - rows.max[1]) * scale > headroom};
+  if (!__any_sync(~0u, raise[0] || raise[1])) return false;
+#pragma unroll
+  for (int h = 0; h < 2; ++h) {
+    const float higher = raise[h] ? top[h] : rows.max[h];
+    correction[h] = exp2_((rows.max[h] - finite_or_(higher, 0.0f)) * scale);
+    rows.max[h] = higher;
+    rows.sum[h] *= correction[h];
+  }
+  return true;
+}
+
+// Scores become weights, exp2(scale * (s - max)).
+template <int Count>
+INGOT_FN void exponentiate(float (&s)[Count], float scale, Rows& rows) {
+  const float offset[2] = {-finite_or_(rows.max[0], 0.0f) * scale,
+                           -finite_or_(rows.max[1], 0.0f) * scale};
+#pragma unroll
+  for (int i = 0; i < Count; ++i) {
+    const int h = i / 2 % 2;
+    s[i] = exp2_(__fmaf_rn(s[i], scale, offset[h]));
+    rows.sum[h] += s[i];
+  }
+}
+
+template <int Count>
+INGOT_FN void clear(float (&o)[Count]) {
+#pragma unroll
+  for (int i = 0; i < Count; ++i) o[i] = 0.0f;
+}
+
+template <int Count>
+INGOT_FN void add(float (&o)[Count], const float (&part)[Count]) {
+#pragma unroll
+  for (int i = 0; i < Count; ++i) o[i] += part[i];
+}
+
+template <int Count>
+INGOT_FN void multiply(float (&o)[Count], const float (&by)[2]) {
+#pragma unroll
+  for (int i = 0; i < Count; ++i) o[i] *= by[i / 2 % 2];
+}
+
+// Weights as the A operand of the second product. With Planes > 1 as a sum of terms of T, the
+// largest first; what a term leaves out is exact in f32.
+template <class T, int Planes, int Count>
+INGOT_FN void pack_weights(float (&s)[Count], u32 (&p)[Planes][Count / 2]) {
+#pragma unroll
+  for (int plane = 0; plane < Planes; ++plane) {
+#pragma unroll
+    for (int i = 0; i < Count / 2; ++i) {
+      p[plane][i] = pack<T>(s[2 * i], s[2 * i + 1]);
+      if (plane + 1 < Planes) {
+        s[2 * i] -= low_of(p[plane][i]);
+        s[2 * i + 1] -= high_of(p[plane][i]);
+      }
+    }
+  }
+}
+
+// The factor of scores in the exponent, made positive so that the largest score is the heaviest.
+struct Scale {
+  float log2;     // of scores after transform()
+  float inner;    // softcap only
+  bool negative;  // products change their sign
+};
+
+template <class Config>
+INGOT_FN Scale make_scale(const ScoreParams& score) {
+  const ScoreFactors factors = make_score_factors(score);
+  return {Config::softcap ? factors.cap_log2 : fabsf(factors.scale_log2), factors.inner,
+          factors.scale < 0.0f};
+}
+
+// Products of q and k to scores, but for the factor.
+template <class Config, int Count>
+INGOT_FN void transform(float (&s)[Count], const Scale& scale) {
+  if constexpr (Config::softcap && Config::planes > 1) {
+#pragma unroll
+    for (int i = 0; i < Count; ++i) s[i] = tanh_(s[i] * scale.inner);
+  } else if constexpr (Config::softcap) {
+#pragma unroll
+    for (int i = 0; i < Count; ++i) s[i] = tanh_fast(s[i] * scale.inner);
+  } else if (scale.negative) {
+#pragma unroll
+    for (int i = 0; i < Count; ++i) s[i] = -s[i];
+  }
+}
+
+}  // namespace ingot

@@ -1,0 +1,37 @@
+// Tensor memory accelerator: boxes of a tensor to shared memory. One instruction a function.
+#pragma once
+
+#include "cuda/kernels/dialect.h"
+#include "cuda/kernels/params.h"
+
+namespace ingot {
+
+// Coordinates of a box, fastest first.
+struct BoxAt {
+  int x[5];
+};
+
+INGOT_FN void tma_prefetch_map(const TensorMap& map) {
+  asm volatile("prefetch.tensormap [%0];" ::"l"(&map) : "memory");
+}
+
+INGOT_FN void tma_load(u32 to, const TensorMap& map, const BoxAt& at, u32 barrier) {
+  asm volatile(
+      "cp.async.bulk.tensor.5d.shared::cluster.global.mbarrier::complete_tx::bytes"
+      " [%0], [%1, {%2, %3, %4, %5, %6}], [%7];" ::"r"(to),
+      "l"(&map), "r"(at.x[0]), "r"(at.x[1]), "r"(at.x[2]), "r"(at.x[3]), "r"(at.x[4]), "r"(barrier)
+      : "memory");
+}
+
+// To the same place of every block of the cluster in `mask`.
+INGOT_FN void tma_load_multicast(u32 to, const TensorMap& map, const BoxAt& at, u32 barrier,
+                                 u16 mask) {
+  asm volatile(
+      "cp.async.bulk.tensor.5d.shared::cluster.global.mbarrier::complete_tx::bytes"
+      ".multicast::cluster [%0], [%1, {%2, %3, %4, %5, %6}], [%7], %8;" ::"r"(to),
+      "l"(&map), "r"(at.x[0]), "r"(at.x[1]), "r"(at.x[2]), "r"(at.x[3]), "r"(at.x[4]), "r"(barrier),
+      "h"(mask)
+      : "memory");
+}
+
+}  // namespace ingot

@@ -1,0 +1,99 @@
+// The host's part of kernels/forward_mma.cuh, decode.cuh and combine.cuh: run-time arguments.
+#include <algorithm>
+
+#include "cuda/kernels/mma_params.h"
+#include "cuda/launch.hpp"
+
+namespace ingot::cuda {
+namespace {
+
+constexpr std::int64_t vector_bytes = 16;
+
+/// Rows may be copied 16 bytes at a time: columns are contiguous, all else lies on 16 bytes.
+bool is_vector(const void* data, const Strides& stride, std::int64_t element) {
+  return stride[3] == 1 && reinterpret_cast<std::uintptr_t>(data) % vector_bytes == 0 &&
+         std::all_of(stride.begin(), stride.begin() + 3,
+                     [&](std::int64_t s) { return s * element % vector_bytes == 0; });
+}
+
+MatrixView view_of(const ConstTensor& t, Dtype dtype) {
+  MatrixView view{};
+  view.data = const_cast<void*>(t.data);
+  std::copy_n(t.stride.begin(), 4, view.stride);
+  view.vector = is_vector(t.data, t.stride, size_bytes(dtype)) ? 1 : 0;
+  return view;
+}
+
+}  // namespace
+
+void launch_mma(const Device& device, const ForwardCall& call, std::byte* workspace,
+                const Loader& load, const int* run_if) {
+  const Problem& p = call.problem;
+  const MmaForward& any = *call.detail.any;
+  MmaForwardParams params{};
+  params.q = view_of(call.args.q, p.q);
+  params.k = view_of(call.args.k, p.k);
+  params.v = view_of(call.args.v, p.v);
+  params.o = view_of(call.args.o, p.o);
+  params.lse = view_of(call.args.lse, Dtype::f32);
+  params.score = call.detail.score;
+  params.heads = any.step.config.packed ? p.num_heads_kv : p.num_heads;
+  params.group = p.num_heads / p.num_heads_kv;
+  params.row_tiles = any.row_tiles;
+  params.column_slices = static_cast<int>(any.column_slices);
+  params.splits = static_cast<int>(any.splits);
+  params.run_if = run_if;
+  if (any.combine) {
+    params.partial_o = reinterpret_cast<float*>(workspace);
+    params.partial_lse = reinterpret_cast<float*>(workspace + any.partial_o_bytes);
+  }
+  void* const arguments[] = {&params};
+  device.launch(load(any.step), any.step.launch, call.stream, arguments);
+  if (!any.combine) return;
+
+  CombineParams combine{};
+  combine.partial_o = params.partial_o;
+  combine.partial_lse = params.partial_lse;
+  combine.o = params.o;
+  combine.lse = params.lse;
+  combine.rows = p.batch * p.num_heads * p.seqlen_q;
+  combine.heads = p.num_heads;
+  combine.seqlen_q = p.seqlen_q;
+  combine.splits = params.splits;
+  combine.run_if = run_if;
+  void* const combine_arguments[] = {&combine};
+  device.launch(load(*any.combine), any.combine->launch, call.stream, combine_arguments);
+}
+
+void launch_mma_backward(const Device& device, const BackwardCall& call, std::byte* workspace,
+                         const Loader& load) {
+  const Problem& p = call.problem;
+  const BackwardArgs& args = call.args;
+  MmaBackwardParams params{};
+  params.q = view_of(args.q, p.q);
+  params.k = view_of(args.k, p.k);
+  params.v = view_of(args.v, p.v);
+  params.o = view_of(args.o, p.o);
+  params.lse = view_of(args.lse, Dtype::f32);
+  params.dout = view_of(args.dout, p.dout);
+  params.dq = view_of(args.dq, p.dq);
+  params.dk = view_of(args.dk, p.dk);
+  params.dv = view_of(args.dv, p.dv);
+  params.delta = reinterpret_cast<float*>(workspace);
+  params.score = call.detail.score;
+  params.batch = p.batch;
+  params.heads = p.num_heads;
+  params.group = p.num_heads / p.num_heads_kv;
+  void* const arguments[] = {&params};
+  const auto launch = [&](const std::optional<MmaBackward>& kernel) {
+    if (!kernel) return;
+    params.tiles = kernel->tiles;
+    params.column_slices = static_cast<int>(kernel->column_slices);
+    device.launch(load(kernel->step), kernel->step.launch, call.stream, arguments);
+  };
+  launch(call.detail.delta);
+  if (args.dq.data != nullptr) launch(call.detail.dq);
+  if (args.dk.data != nullptr || args.dv.data != nullptr) launch(call.detail.dkv);
+}
+
+}  // namespace ingot::cuda

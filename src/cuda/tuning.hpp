@@ -1,0 +1,45 @@
+// The tile tables of the CUDA kernels: one choice per family, a pure function of the problem and
+// the device. Every row says how it was found.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "core/problem.hpp"
+#include "cuda/config.hpp"
+#include "cuda/cuda_device.hpp"
+
+namespace ingot::cuda {
+
+/// What a Config needs at its launch.
+struct Needs {
+  std::int64_t threads = 0;
+  std::int64_t shared_bytes = 0;
+};
+
+/// kernels/forward_sm90.cuh. Nothing where the kernel cannot run the problem; `why_not` then says
+/// why ("head_dim 576: at most 256").
+std::optional<Config> choose_sm90(const Problem& problem, const DeviceCaps& caps,
+                                  std::string& why_not);
+Needs needs_sm90(const Config& config);
+
+/// kernels/forward_mma.cuh or decode.cuh: runs every problem of f32, f16 and bf16.
+struct MmaChoice {
+  Config config;            ///< `split` where splits > 1
+  std::int64_t splits = 1;  ///< pieces of the keys
+  std::optional<Config> combine;
+};
+MmaChoice choose_mma(const Problem& problem, const DeviceCaps& caps);
+Needs needs_mma(const Config& config);
+
+/// kernels/delta.cuh, then backward_dq.cuh and backward_dkv.cuh: every problem, every device.
+struct MmaBackwardChoice {
+  Config delta, dq, dkv;
+};
+MmaBackwardChoice choose_mma_backward(const Problem& problem, const DeviceCaps& caps);
+Needs needs_mma_backward(const Config& config);
+
+}  // namespace ingot::cuda

@@ -1,0 +1,209 @@
+// Tiles of kernels/forward_mma.cuh, decode.cuh, combine.cuh. They run every problem; what is chosen
+// here decides speed, registers and shared memory alone.
+#include "cuda/tuning_mma.hpp"
+
+#include <algorithm>
+
+#include "algorithm/score.h"
+
+namespace ingot::cuda {
+namespace {
+
+constexpr std::int64_t decode_rows = 16;      // of the one tile of decode.cuh
+constexpr std::int64_t most_splits = 512;     // what combine.cuh has room for
+constexpr std::int64_t block_reserve = 1024;  // shared memory the system keeps of every block
+
+/// How the columns of o are cut: slices of blocks of threads, chunks of a slice.
+void cut_columns(Config& c, std::int64_t most_columns, std::int64_t most_chunk) {
+  const std::int64_t slices = ceil_div(c.head_dim_v, most_columns);
+  const std::int64_t slice = round_up(ceil_div(c.head_dim_v, slices), mma_cols);
+  c.chunk_v = chunk_of(slice, most_chunk);
+  c.columns = round_up(slice, c.chunk_v);
+}
+
+std::int64_t q_elements(const Config& c) {
+  return ceil_div(c.head_dim, c.chunk) * tile_elements(c, c.block_m, c.chunk);
+}
+std::int64_t slot_elements(const Config& c) {
+  const std::int64_t k = tile_elements(c, c.block_n, c.chunk) +
+                         (c.resident ? 0 : tile_elements(c, c.block_m, c.chunk));
+  return std::max(k, tile_elements(c, c.block_n, c.chunk_v));
+}
+/// Of one team of warps that share a ring.
+std::int64_t team_bytes(const Config& c) {
+  return ((c.resident ? q_elements(c) : 0) + c.stages * slot_elements(c)) * element_bytes(c);
+}
+
+std::int64_t decode_bytes(const Config& c) {
+  const std::int64_t numbers = c.block_m / 8 * (c.columns / 4 + 2) * lanes;  // struct SharedRows
+  return std::max(c.warps * team_bytes(c), (c.warps - 1) * numbers * 4);
+}
+
+/// Rows in tiles of `rows` per warp: o of a warp is to fit 128 registers of a lane.
+void set_rows(Config& c, std::int64_t rows_of_warp, std::int64_t warps) {
+  c.warps = warps;
+  c.block_m = rows_of_warp * warps;
+}
+
+Config forward_config(const Problem& p, const DeviceCaps& caps, std::int64_t rows, bool packed) {
+  Config c = common_config(p, caps);
+  c.packed = packed;
+  c.kernel = "forward_mma";
+  c.stages = 2;
+  const bool f32 = is_f32(c);
+  // A warp reads its tiles of K and V for 32 rows at a time where o of so many fits the registers.
+  const std::int64_t rows_of_warp = f32 || p.head_dim_v <= 128 ? 2 * mma_rows : mma_rows;
+  c.chunk = chunk_of(p.head_dim, f32 ? 64 : 128);
+  cut_columns(c, f32 ? 128 : 256, f32 ? 64 : 128);
+  // With o and Q this large, 64 keys stay within 255 registers on Hopper alone, if at all.
+  const bool tight =
+      p.head_dim_v > 96 && p.head_dim_v <= 128 && (caps.sm != 90 || c.softcap || p.head_dim > 128);
+  const bool tighter = tight && caps.sm != 90 && (c.softcap || packed);
+  c.block_n = f32 ? (c.columns > 64 ? 32 : 64) : tighter ? 32 : tight ? 48 : 64;
+  set_rows(c, rows_of_warp, 4);
+  while (c.warps > 1 && c.block_m / 2 >= rows) set_rows(c, rows_of_warp, c.warps / 2);
+  const auto fits = [&] { return team_bytes(c) <= caps.shared_bytes; };
+  if (!fits() && c.warps == 4) set_rows(c, mma_rows, 4);
+  if (!fits()) c.block_n = 32;
+  if (!fits()) c.resident = false;
+  if (!fits()) c.chunk = chunk_of(p.head_dim, 64), cut_columns(c, c.columns, 64);
+  return c;
+}
+
+Config decode_config(const Problem& p, const DeviceCaps& caps) {
+  Config c = common_config(p, caps);
+  c.kernel = "decode";
+  c.packed = p.num_heads != p.num_heads_kv;
+  c.block_m = decode_rows;
+  c.block_n = mma_cols;
+  c.warps = 4;
+  c.chunk = chunk_of(p.head_dim, is_f32(c) ? 64 : 128);
+  cut_columns(c, 256, is_f32(c) ? 64 : 128);
+  // Two blocks of threads on a multiprocessor, their rings as deep as memory allows.
+  const std::int64_t half = (caps.shared_bytes + block_reserve) / 2 - block_reserve;
+  c.stages = 4;
+  while (c.stages > 3 && decode_bytes(c) > half) --c.stages;
+  while (c.warps > 1 && decode_bytes(c) > caps.shared_bytes) c.warps /= 2;
+  while (c.stages > 2 && decode_bytes(c) > caps.shared_bytes) --c.stages;
+  return c;
+}
+
+/// Pieces of the keys, so that `units` blocks of threads, `resident` of which a multiprocessor
+/// takes at a time, fill the device: the fewest that leave next to none of it idle, or the best. A
+/// piece has at least `least` of `blocks` blocks of keys.
+std::int64_t choose_splits(std::int64_t units, std::int64_t slots, std::int64_t blocks,
+                           std::int64_t least) {
+  const std::int64_t most = std::clamp<std::int64_t>(blocks / least, 1, most_splits);
+  std::int64_t best = 1;
+  double best_use = 0;
+  for (std::int64_t splits = 1; splits <= most; ++splits) {
+    const std::int64_t work = units * splits;
+    const double use = static_cast<double>(work) / static_cast<double>(round_up(work, slots));
+    if (use > best_use + 1e-9) best = splits, best_use = use;
+    if (best_use >= 0.96) break;
+  }
+  return best;
+}
+
+Config combine_config(const Config& main) {
+  Config c;
+  c.kernel = "combine";
+  c.arch = main.arch;
+  c.output = main.output;
+  c.head_dim_v = main.head_dim_v;
+  c.block_m = 1;
+  c.warps = 4;
+  return c;
+}
+
+}  // namespace
+
+TypeName type_of(Dtype dtype) {
+  switch (dtype) {
+    case Dtype::f16:
+      return {"f16"};
+    case Dtype::bf16:
+      return {"bf16"};
+    default:
+      return {"float"};
+  }
+}
+
+std::int64_t chunk_of(std::int64_t columns, std::int64_t most) {
+  std::int64_t best = mma_cols, best_total = round_up(columns, mma_cols);
+  for (std::int64_t chunk = mma_cols; chunk <= most; chunk += mma_cols) {
+    const std::int64_t total = round_up(columns, chunk);
+    if (total <= best_total) best = chunk, best_total = total;
+  }
+  // Narrow chunks cost a barrier each; up to an eighth of padding is the lesser evil.
+  if (best < 48 && columns > 48) {
+    best = round_up(ceil_div(columns, ceil_div(columns, most)), mma_cols);
+  }
+  return best;
+}
+
+namespace {
+
+/// Machine code of a compute capability runs on later ones of the same major number.
+std::string_view arch_of(const DeviceCaps& caps) {
+  struct Target {
+    int sm;
+    std::string_view arch;
+  };
+  constexpr Target targets[] = {{120, "sm_120"}, {110, "sm_110"}, {100, "sm_100"}, {90, "sm_90a"},
+                                {89, "sm_89"},   {86, "sm_86"},   {80, "sm_80"}};
+  for (const Target& target : targets) {
+    if (caps.sm >= target.sm) return target.arch;
+  }
+  return "sm_80";
+}
+
+}  // namespace
+
+Config common_config(const Problem& p, const DeviceCaps& caps) {
+  Config c;
+  c.arch = arch_of(caps);
+  c.output = type_of(p.o);
+  c.q_type = type_of(p.q), c.k_type = type_of(p.k), c.v_type = type_of(p.v);
+  c.element = p.q == p.k && p.k == p.v ? c.q_type : type_of(Dtype::f32);
+  c.head_dim = p.head_dim, c.head_dim_v = p.head_dim_v;
+  c.softcap = p.softcap > 0;
+  c.resident = true;
+  c.masked =
+      is_masked(make_score_params(p.scale, p.softcap, p.seqlen_q, p.seqlen_k,
+                                  static_cast<int>(p.causal), p.window_left, p.window_right));
+  return c;
+}
+
+MmaChoice choose_mma(const Problem& p, const DeviceCaps& caps) {
+  const std::int64_t group = p.num_heads / p.num_heads_kv;
+  const std::int64_t rows = p.seqlen_q * group;
+  const bool decode = rows <= decode_rows || (p.seqlen_q <= 4 && rows <= 2 * decode_rows);
+  MmaChoice choice;
+  Config& c = choice.config;
+  if (decode) {
+    c = decode_config(p, caps);
+  } else {
+    // Heads of a group share a tile where one of them alone would leave it half empty.
+    const bool packed = group > 1 && p.seqlen_q < 64;
+    c = forward_config(p, caps, packed ? rows : p.seqlen_q, packed);
+  }
+  const std::int64_t heads = p.batch * (c.packed ? p.num_heads_kv : p.num_heads);
+  const std::int64_t units =
+      heads * ceil_div(c.packed ? rows : p.seqlen_q, c.block_m) * ceil_div(p.head_dim_v, c.columns);
+  const std::int64_t blocks = ceil_div(p.seqlen_k, c.block_n);
+  const std::int64_t slots = caps.sm_count * 2;
+  // Rows in plenty fill the device by themselves; few keys are not worth a second kernel.
+  const bool fills = !decode && 2 * units > slots;
+  choice.splits = fills ? 1 : choose_splits(units, slots, blocks, decode ? 2 * c.warps : 8);
+  c.split = choice.splits > 1;
+  if (c.split) choice.combine = combine_config(c);
+  return choice;
+}
+
+Needs needs_mma(const Config& c) {
+  if (c.kernel == "combine") return {c.warps * lanes, most_splits * 4};
+  return {c.warps * lanes, c.kernel == "decode" ? decode_bytes(c) : team_bytes(c)};
+}
+
+}  // namespace ingot::cuda

@@ -1,0 +1,168 @@
+// Every kernel that the tuning tables ask for compiles, keeps its registers out of memory, and its
+// matrix products run without the compiler serialising them. Needs NVRTC, no GPU. The kernels are
+// those of plans for a grid of problems; INGOT_TEST_FULL=1 widens the grid.
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <iostream>
+#include <map>
+#include <memory>
+#include <string>
+
+#include "core/error.hpp"
+#include "cuda/cuda_plan.hpp"
+#include "cuda/cuda_program.hpp"
+
+namespace ingot::cuda {
+namespace {
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr bool under_sanitizer = true;
+#else
+constexpr bool under_sanitizer = false;
+#endif
+
+/// Null where NVRTC is not installed.
+const Nvrtc* nvrtc() {
+  static const std::shared_ptr<const Nvrtc> library = []() -> std::shared_ptr<const Nvrtc> {
+    try {
+      return Nvrtc::open();
+    } catch (const Error& error) {
+      std::cerr << error.what() << '\n';
+      return nullptr;
+    }
+  }();
+  return library.get();
+}
+
+bool is_full() {
+  const char* value = std::getenv("INGOT_TEST_FULL");
+  return value != nullptr && std::string(value) == "1";
+}
+
+struct Kernel {
+  std::string name;
+  KernelPlan plan;
+  std::string arch;
+
+  friend void PrintTo(const Kernel& kernel, std::ostream* os) { *os << kernel.name; }
+};
+
+DeviceCaps caps_of(int sm) {
+  DeviceCaps caps;
+  caps.sm = sm;
+  caps.sm_count = sm == 90 ? 132 : 108;
+  caps.shared_bytes = sm == 90 ? 232448 : sm == 80 ? 166912 : 101376;
+  return caps;
+}
+
+/// The shape of a problem, without dtype and variant.
+struct Shape {
+  std::int64_t heads, heads_kv, rows, keys, dim, dim_v;
+};
+
+std::vector<Shape> shapes(bool full) {
+  std::vector<Shape> all;
+  std::vector<std::int64_t> dims{64, 128, 256};
+  if (full) dims = {16, 32, 40, 64, 72, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 512};
+  for (const std::int64_t dim : dims) all.push_back({16, 16, 4096, 4096, dim, dim});
+  all.push_back({128, 128, 4096, 4096, 192, 128});
+  if (full) all.push_back({128, 1, 4096, 4096, 576, 512});
+  all.push_back({32, 8, 1, 8192, 128, 128});
+  if (full) all.push_back({32, 8, 16, 8192, 128, 128});
+  return all;
+}
+
+Problem problem_of(const Shape& s, Dtype dtype, Causal causal, float softcap) {
+  Problem p;
+  p.num_heads = s.heads;
+  p.num_heads_kv = s.heads_kv;
+  p.seqlen_q = s.rows;
+  p.seqlen_k = s.keys;
+  p.head_dim = s.dim;
+  p.head_dim_v = s.dim_v;
+  p.q = p.k = p.v = p.o = p.dout = p.dq = p.dk = p.dv = dtype;
+  p.causal = causal;
+  p.scale = 0.1F;
+  p.softcap = softcap;
+  return p;
+}
+
+/// By text: plans for different problems often share a kernel.
+using Kernels = std::map<std::string, Kernel>;
+
+void add(Kernels& kernels, const Step& step, const std::string& label) {
+  const std::string arch(step.config.arch);
+  const std::string name = std::string(step.config.kernel) + "_" + arch + "_" + label;
+  kernels.emplace(arch + kernel_source(step.kernel), Kernel{name, step.kernel, arch});
+}
+
+void add_plan(Kernels& kernels, const Problem& p, int sm) {
+  const Plan plan = plan_cuda(p, caps_of(sm), "cuda:0");
+  const auto& detail = dynamic_cast<const ForwardDetail&>(*plan.forward.detail);
+  const std::string label = std::string(name(p.q)) + "_" + std::to_string(p.head_dim) + "_" +
+                            std::to_string(p.head_dim_v) + "_" + std::to_string(p.seqlen_q) +
+                            "_rows" + (p.causal == Causal::none ? "" : "_causal") +
+                            (p.softcap > 0 ? "_softcap" : "");
+  if (detail.fast) add(kernels, detail.fast->step, label);
+  if (detail.fast && detail.fast->split) add(kernels, *detail.fast->split, label);
+  add(kernels, detail.any->step, label);
+  if (detail.any->combine) add(kernels, *detail.any->combine, label);
+}
+
+std::vector<Kernel> all_kernels() {
+  const bool full = is_full();
+  Kernels kernels;
+  for (const Shape& shape : shapes(full)) {
+    for (const Dtype dtype : {Dtype::bf16, Dtype::f16, Dtype::f32}) {
+      if (!full && dtype == Dtype::f16 && shape.dim != 128) continue;
+      for (const Causal causal : {Causal::none, Causal::bottom_right}) {
+        add_plan(kernels, problem_of(shape, dtype, causal, 0), 90);
+        if (full || shape.dim == 128) {
+          add_plan(kernels, problem_of(shape, dtype, causal, full ? 30.0F : 0), full ? 90 : 80);
+        }
+        if (full) add_plan(kernels, problem_of(shape, dtype, causal, 0), 80);
+      }
+    }
+  }
+  std::vector<Kernel> all;
+  for (auto& [source, kernel] : kernels) all.push_back(std::move(kernel));
+  return all;
+}
+
+class CudaCompile : public testing::TestWithParam<Kernel> {};
+
+TEST_P(CudaCompile, WithoutSpillsOrSerialisation) {
+  if (under_sanitizer) GTEST_SKIP() << "skipped: NVRTC is not the one under test";
+  if (nvrtc() == nullptr) GTEST_SKIP() << "skipped: NVRTC is not installed";
+  const Kernel& kernel = GetParam();
+  const Compiled compiled =
+      nvrtc()->compile(kernel_source(kernel.plan), compile_options(kernel.arch));
+  EXPECT_FALSE(compiled.cubin.empty());
+  const ResourceReport report = read_report(compiled.log);
+  EXPECT_GT(report.registers, 0) << compiled.log;
+  EXPECT_EQ(report.spill_bytes, 0) << compiled.log;
+  EXPECT_EQ(report.serialised, std::vector<std::string>{});
+}
+
+std::string test_name(const testing::TestParamInfo<Kernel>& info) { return info.param.name; }
+
+INSTANTIATE_TEST_SUITE_P(Tables, CudaCompile, testing::ValuesIn(all_kernels()), test_name);
+
+TEST(CudaReport, ReadsTheAssemblersLog) {
+  const ResourceReport report = read_report(
+      "ptxas info    : 0 bytes gmem\n"
+      "ptxas info    : Function properties for ingot_kernel\n"
+      "    16 bytes stack frame, 12 bytes spill stores, 8 bytes spill loads\n"
+      "ptxas info    : Used 168 registers, used 1 barriers\n"
+      "ptxas info    : (C7510) Potential Performance Loss: wgmma.mma_async instructions are "
+      "serialized due to function call in the function 'ingot_kernel'\n"
+      "ptxas info    : (C7519) something else\n");
+  EXPECT_EQ(report.registers, 168);
+  EXPECT_EQ(report.spill_bytes, 20);
+  EXPECT_EQ(report.stack_bytes, 16);
+  EXPECT_EQ(report.serialised.size(), 1U);
+}
+
+}  // namespace
+}  // namespace ingot::cuda
