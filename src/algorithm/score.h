@@ -41,33 +41,33 @@ INGOT_FN ScoreParams make_score_params(float scale, float softcap, Index seqlen_
 }
 
 // Does any pair of the problem fall outside the band? Decides Config::masked.
-INGOT_FN bool is_masked(const ScoreParams& p) {
+INGOT_FN bool is_masked(ScoreParams p) {
   return p.band_left > 1 - p.seqlen_q || p.band_right < p.seqlen_k - 1;
 }
 
-INGOT_FN bool visible(const ScoreParams& p, Index row, Index col) {
+INGOT_FN bool visible(ScoreParams p, Index row, Index col) {
   return col >= row + p.band_left && col <= row + p.band_right;
 }
 
 // Cols that rows [row_first, row_last] see between them: the range of key blocks of a query block.
-INGOT_FN Index col_begin(const ScoreParams& p, Index row_first) {
+INGOT_FN Index col_begin(ScoreParams p, Index row_first) {
   return clamp_index(row_first + p.band_left, 0, p.seqlen_k);
 }
-INGOT_FN Index col_end(const ScoreParams& p, Index row_last) {
+INGOT_FN Index col_end(ScoreParams p, Index row_last) {
   return clamp_index(row_last + p.band_right + 1, 0, p.seqlen_k);
 }
 
 // Rows that see one of cols [col_first, col_last]: the range of query blocks of a key block.
-INGOT_FN Index row_begin(const ScoreParams& p, Index col_first) {
+INGOT_FN Index row_begin(ScoreParams p, Index col_first) {
   return clamp_index(col_first - p.band_right, 0, p.seqlen_q);
 }
-INGOT_FN Index row_end(const ScoreParams& p, Index col_last) {
+INGOT_FN Index row_end(ScoreParams p, Index col_last) {
   return clamp_index(col_last - p.band_left + 1, 0, p.seqlen_q);
 }
 
 // Every row of [row_first, row_last] sees every col of [col_first, col_last]: no test per pair is
 // needed.
-INGOT_FN bool is_full(const ScoreParams& p, Index row_first, Index row_last, Index col_first,
+INGOT_FN bool is_full(ScoreParams p, Index row_first, Index row_last, Index col_first,
                       Index col_last) {
   return visible(p, row_last, col_first) && visible(p, row_first, col_last);
 }
@@ -81,7 +81,7 @@ struct ScoreFactors {
   float cap_log2;    // softcap * log2(e)
 };
 
-INGOT_FN ScoreFactors make_score_factors(const ScoreParams& p) {
+INGOT_FN ScoreFactors make_score_factors(ScoreParams p) {
   const float log2_e = 1.44269504088896340736f;
   ScoreFactors f;
   f.scale = p.scale;
@@ -93,7 +93,7 @@ INGOT_FN ScoreFactors make_score_factors(const ScoreParams& p) {
 
 // Score in the base-2 domain, s = <q, k>. F: float or a vector of floats.
 template <class Config, class F>
-INGOT_FN F value_log2(const ScoreFactors& f, F s) {
+INGOT_FN F value_log2(ScoreFactors f, F s) {
   if constexpr (Config::softcap) {
     return tanh_(s * f.inner) * f.cap_log2;
   } else {
@@ -104,7 +104,7 @@ INGOT_FN F value_log2(const ScoreFactors& f, F s) {
 // d value / d s, from the value in the base-2 domain (backward has it at hand; tanh is not computed
 // again).
 template <class Config, class F>
-INGOT_FN F derivative(const ScoreFactors& f, F value_log2) {
+INGOT_FN F derivative(ScoreFactors f, F value_log2) {
   if constexpr (Config::softcap) {
     const F t = value_log2 * (1.0f / f.cap_log2);
     return (F(1.0f) - t * t) * f.scale;

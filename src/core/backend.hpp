@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "core/plan.hpp"
@@ -37,5 +38,13 @@ struct ContextOptions {
 
 /// Every device of this machine, preferred first. Defined in src/backends.cpp.
 std::vector<std::unique_ptr<Backend>> make_backends(const ContextOptions& options);
+
+/// Devices that need not be here: they plan and explain, and refuse to run. Not listed, only found
+/// by name, "metal:m1-max". Defined in src/backends.cpp.
+std::vector<std::unique_ptr<Backend>> make_plan_only_backends();
+
+/// Why a device that ingot knows is not here: "libcuda.so.1 is not installed". "" for other names.
+/// Defined in src/backends.cpp.
+std::string absence_reason(std::string_view device);
 
 }  // namespace ingot

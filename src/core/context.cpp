@@ -20,17 +20,24 @@ void Backend::require_host_call(const Submission& submission) const {
   if (submission.memory != Memory::address) refuse("memory", "INGOT_MEMORY_ADDRESS");
 }
 
-Context::Context(const ContextOptions& options) : devices_(make_backends(options)) {}
+Context::Context(const ContextOptions& options)
+    : devices_(make_backends(options)), plan_only_(make_plan_only_backends()) {}
 
 Backend& Context::device(std::string_view name) const {
   if (name.empty() || name == "auto") return *devices_.front();
   std::string names = "auto";
   for (const auto& device : devices_) {
-    if (device->name() == name) return *device;
+    const std::string& known = device->name();
+    if (known == name || known == std::string(name) + ":0") return *device;
     names += ", " + device->name();
   }
-  throw Error(Code::invalid_argument,
-              "device: must be one of " + names + " on this machine, got " + std::string(name));
+  for (const auto& device : plan_only_) {
+    if (device->name() == name) return *device;
+  }
+  const std::string reason = absence_reason(name);
+  throw Error(Code::invalid_argument, "device: must be one of " + names + " on this machine, got " +
+                                          std::string(name) + (reason.empty() ? "" : ": ") +
+                                          reason);
 }
 
 BoundPlan make_plan(const Context& context, std::string_view device, const Problem& problem) {

@@ -15,11 +15,12 @@ class Context {
 
   const std::vector<std::unique_ptr<Backend>>& devices() const { return devices_; }
 
-  /// "" and "auto": the first. Throws Error(invalid_argument) with the names there are.
+  /// "" and "auto": the first. Devices that only plan are found too. Throws Error(invalid_argument)
+  /// with the names there are.
   Backend& device(std::string_view name) const;
 
  private:
-  std::vector<std::unique_ptr<Backend>> devices_;
+  std::vector<std::unique_ptr<Backend>> devices_, plan_only_;
 };
 
 /// A plan together with the device it is for.

@@ -7,7 +7,7 @@ import xml.etree.ElementTree as ET
 import pytest
 from conftest import SENTENCE
 
-COMMANDS = ["devices", "explain", "run", "check", "bench", "demo"]
+COMMANDS = ["devices", "explain", "run", "check", "bench", "demo", "model"]
 
 
 @pytest.mark.parametrize("command", [[], *([c] for c in COMMANDS)], ids=str)

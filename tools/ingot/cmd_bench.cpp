@@ -8,6 +8,8 @@
 #include "atomic_file.hpp"
 #include "ceiling.hpp"
 #include "commands.hpp"
+#include "device_counts.hpp"
+#include "device_memory.hpp"
 #include "environment.hpp"
 #include "failure.hpp"
 #include "options.hpp"
@@ -45,15 +47,25 @@ bool matches(const std::string& label, const std::string& filter) {
   return true;
 }
 
-std::vector<Workload> chosen_workloads(const std::string& filter) {
-  std::vector<Workload> all = standard_workloads();
+std::vector<Workload> chosen_workloads(const std::string& filter, bool counting) {
+  std::vector<Workload> all = counting ? counting_workloads() : standard_workloads();
   for (const Dtype dtype : {Dtype::f32, Dtype::bf16}) {
+    if (counting) break;
     const std::vector<Workload> models = model_workloads(dtype);
     all.insert(all.end(), models.begin(), models.end());
   }
   std::erase_if(all, [&](const Workload& w) { return !matches(w.label, filter); });
   if (all.empty()) throw Failure("--filter: no benchmark has '" + filter + "' in its name");
   return all;
+}
+
+/// What the figures are of: the processor, or the GPU and what drives it.
+std::string hardware_of(const Context& context, const std::string& device) {
+  for (const DeviceInfo& info : context.devices()) {
+    const bool is_it = info.name == device || info.name == device + ":0";
+    if (is_it && has_own_memory(device)) return info.description;
+  }
+  return cpu_model();
 }
 
 std::string table_text(const std::vector<Row>& rows, const std::optional<Ceilings>& ceilings) {
@@ -105,9 +117,9 @@ json report_json(const std::vector<Row>& rows, const std::optional<Ceilings>& ce
 }
 
 BarChart chart_of(const std::vector<Row>& rows, const std::optional<Ceilings>& ceilings,
-                  const std::string& device) {
+                  const std::string& device, const std::string& hardware) {
   BarChart chart{.title = "Attention on " + device,
-                 .subtitle = cpu_model() + ", ingot " + ingot_version() + ", " +
+                 .subtitle = hardware + ", ingot " + ingot_version() + ", " +
                              utc_date().substr(0, 10) + "; batch x heads x seqlen x head_dim",
                  .axis = "GFLOP/s (products only, causal counts half; more is better)",
                  .series = {"f32", "f16", "bf16"},
@@ -132,15 +144,39 @@ std::vector<Row> measure_all(const Context& context, const std::vector<Workload>
   for (std::size_t i = 0; i < workloads.size(); ++i) {
     progress.show(i, workloads[i].label);
     const Plan plan(context, workloads[i].problem, device);
-    rows.push_back({workloads[i], measure(plan, workloads[i], seconds)});
+    rows.push_back({workloads[i], measure(plan, workloads[i], seconds, device)});
   }
   return rows;
 }
 
+/// On a device in software: what runs do, since how long they take says nothing.
+void count_all(const BenchOptions& o, const Context& context, const std::string& device) {
+  if (!o.plot_path.empty()) throw Failure("--plot: device " + device + " counts, it has no speed");
+  OutputFiles files;
+  std::optional<std::size_t> json_file;
+  if (!o.json_path.empty()) json_file = files.add(o.json_path);
+  const std::vector<Workload> workloads = chosen_workloads(o.filter, true);
+  std::cout << "device " << device << ", executed on a software Metal device: counts, not times\n"
+            << std::flush;
+  std::vector<CountedRow> rows;
+  Progress progress(workloads.size());
+  for (const Workload& workload : workloads) {
+    progress.show(rows.size(), workload.label);
+    rows.push_back(count(Plan(context, workload.problem, device), workload));
+  }
+  std::cout << table_text(rows);
+  if (json_file) {
+    const json report{{"device", device}, {"counted", true}, {"results", to_json(rows)}};
+    files.write(*json_file, report.dump(2) + "\n");
+  }
+  files.commit();
+}
+
 void bench(const BenchOptions& o) {
-  const std::vector<Workload> workloads = chosen_workloads(o.filter);
   const Context context(o.device.threads);
   const std::string device = resolved_device(context, o.device.device);
+  if (counts_instead_of_timing(device)) return count_all(o, context, device);
+  const std::vector<Workload> workloads = chosen_workloads(o.filter, false);
   OutputFiles files;
   std::optional<std::size_t> json_file, plot_file;
   if (!o.json_path.empty()) json_file = files.add(o.json_path);
@@ -149,7 +185,8 @@ void bench(const BenchOptions& o) {
                    device);  // a wrong device fails before the measuring
 
   std::optional<Ceilings> ceilings;
-  std::cout << "device " << device << ", " << cpu_model() << ", ingot " << ingot_version() << '\n';
+  const std::string hardware = hardware_of(context, device);
+  std::cout << "device " << device << ", " << hardware << ", ingot " << ingot_version() << '\n';
   if (device == "cpu") {
     ceilings = measure_ceilings(o.device.threads);
     std::cout << "ceilings of " << ceilings->threads << " threads (" << ceilings->target
@@ -162,7 +199,7 @@ void bench(const BenchOptions& o) {
   const int threads = ceilings ? ceilings->threads : o.device.threads;
   if (json_file)
     files.write(*json_file, report_json(rows, ceilings, device, threads).dump(2) + "\n");
-  if (plot_file) files.write(*plot_file, draw(chart_of(rows, ceilings, device)));
+  if (plot_file) files.write(*plot_file, draw(chart_of(rows, ceilings, device, hardware)));
   files.commit();
 }
 
@@ -177,6 +214,9 @@ void add_bench(CLI::App& app, int&) {
       "mask counts half. \"of product\" and \"of read\" are shares of an f32 matrix product in the "
       "first cache and of\n"
       "a streaming read from memory, both measured in this run with as many threads.\n"
+      "Device metal on softmetal (a Metal device in software) counts operations and bytes instead "
+      "of "
+      "timing.\n"
       "Examples:\n"
       "  ingot bench --filter 'f32 backward' --plot speed.svg\n"
       "  ingot bench --filter decode --json decode.json");

@@ -35,13 +35,11 @@ std::vector<table::Case> chosen_cases(const CheckOptions& o) {
 }
 
 // Why a device that ingot knows is not here; a name it does not know is an error.
-std::string absence(const std::string& device, const std::vector<DeviceInfo>& present) {
-  if (device.starts_with("cuda")) {
-    const bool other = std::any_of(present.begin(), present.end(),
-                                   [](const DeviceInfo& d) { return d.name.starts_with("cuda"); });
-    return other ? "no such NVIDIA GPU" : "no NVIDIA GPU";
-  }
-  if (device.starts_with("metal")) return "no Apple GPU";
+std::string absence(const Context& context, const std::string& device,
+                    const std::vector<DeviceInfo>& present) {
+  if (std::string reason = absence_reason(context, device); !reason.empty()) return reason;
+  if (device.starts_with("cuda")) return "no such NVIDIA GPU";
+  if (device.starts_with("metal")) return "no such Apple GPU";
   std::string names;
   for (const DeviceInfo& d : present) names += (names.empty() ? "" : ", ") + d.name;
   throw Failure("--device: there is no device " + device + ", this machine has " + names);
@@ -52,7 +50,8 @@ std::vector<std::string> chosen_devices(const std::string& device,
                                         const std::vector<DeviceInfo>& present) {
   std::vector<std::string> names;
   for (const DeviceInfo& d : present) {
-    if (device == "auto" ? d.name != "reference" : d.name == device) names.push_back(d.name);
+    const bool is_named = d.name == device || d.name == device + ":0";
+    if (device == "auto" ? d.name != "reference" : is_named) names.push_back(d.name);
   }
   return names;
 }
@@ -100,7 +99,7 @@ int check(const CheckOptions& o) {
   const std::vector<std::string> devices = chosen_devices(o.device.device, present);
   Counts counts;
   if (devices.empty() && o.device.device != "auto") {
-    const std::string why = absence(o.device.device, present);
+    const std::string why = absence(context, o.device.device, present);
     std::cout << o.device.device << " skipped: " << why << '\n';
     counts.skipped = cases.size();
   }

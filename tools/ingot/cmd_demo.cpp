@@ -148,7 +148,7 @@ void show_speed(const Context& context, const std::vector<std::string>& devices)
       progress.show(i, f32[i].shape);
       std::vector<std::string> row{f32[i].shape};
       for (const Workload* w : {&f32[i], &bf16[i]}) {
-        const Spread time = measure(Plan(context, w->problem, device), *w, seconds);
+        const Spread time = measure(Plan(context, w->problem, device), *w, seconds, device);
         row.push_back(fixed(time.median, 2));
         row.push_back(fixed(flops(*w) / time.median / 1e6, 0));
       }

@@ -25,7 +25,13 @@ void print_devices(const DevicesOptions& options) {
       std::cout << std::left << std::setw(12) << device.name << device.description << '\n';
     }
   }
-  if (options.json) std::cout << nlohmann::json{{"devices", list}}.dump(2) << '\n';
+  const std::string no_cuda = absence_reason(context, "cuda");
+  if (!options.json && !no_cuda.empty()) {
+    std::cerr << "no device cuda: " << no_cuda << '\n';
+  }
+  nlohmann::json report{{"devices", list}};
+  if (!no_cuda.empty()) report["absent"] = {{"cuda", no_cuda}};
+  if (options.json) std::cout << report.dump(2) << '\n';
 }
 
 }  // namespace

@@ -34,7 +34,8 @@ int run(CLI::App& app, int argc, char** argv, const int& exit_code) {
     app.parse(argc, argv);
     if (app.get_subcommands().empty()) {
       return fail(
-          "a command is missing: devices, explain, run, check, bench or demo (see `ingot --help`)",
+          "a command is missing: devices, explain, run, check, bench, demo, model or tune (see "
+          "`ingot --help`)",
           2);
     }
     if (!std::cout.flush()) return fail("cannot write to standard output", 1);
@@ -61,7 +62,8 @@ int main(int argc, char** argv) {
     return std::string("ingot: ") + error.what() + " (see `ingot --help`)\n";
   });
   for (const auto add : {ingot::cli::add_devices, ingot::cli::add_explain, ingot::cli::add_run,
-                         ingot::cli::add_check, ingot::cli::add_bench, ingot::cli::add_demo}) {
+                         ingot::cli::add_check, ingot::cli::add_bench, ingot::cli::add_demo,
+                         ingot::cli::add_model, ingot::cli::add_tune}) {
     add(app, exit_code);
   }
   return run(app, argc, argv, exit_code);

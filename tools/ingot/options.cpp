@@ -86,6 +86,19 @@ std::string resolved_device(const Context& context, const std::string& device) {
   return device == "auto" ? context.devices().at(0).name : device;
 }
 
+std::string absence_reason(const Context& context, const std::string& device) {
+  try {
+    const Plan plan(context, {.seqlen_q = 1, .seqlen_k = 1, .head_dim = 1, .head_dim_v = 1},
+                    device);
+    return {};
+  } catch (const Error& error) {
+    const std::string message = error.what();
+    const std::string before = "got " + device + ": ";
+    const std::size_t at = message.find(before);
+    return at == std::string::npos ? "" : message.substr(at + before.size());
+  }
+}
+
 Dtype parse_dtype(const std::string& option, const std::string& name) {
   const std::optional<ingot_dtype> dtype = dtype_from_name(name);
   if (!dtype) throw UsageError(option + ": must be f32, f16, bf16 or f64, got " + name);

@@ -32,6 +32,10 @@ void apply(const VariantOptions& options, Problem& problem);
 /// The device "auto" stands for; any other name as it is.
 std::string resolved_device(const Context& context, const std::string& device);
 
+/// Why a device that ingot knows is not on this machine: "no NVIDIA GPU". "" where it is there, or
+/// ingot knows no such name.
+std::string absence_reason(const Context& context, const std::string& device);
+
 /// The value of --out-dtype and --dtype.
 Dtype parse_dtype(const std::string& option, const std::string& name);
 

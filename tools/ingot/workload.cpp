@@ -6,6 +6,7 @@
 #include <cstring>
 #include <random>
 
+#include "device_memory.hpp"
 #include "dtype.hpp"
 
 namespace ingot::cli {
@@ -155,21 +156,31 @@ double traffic_bytes(const Workload& w) {
   return w.pass == INGOT_FORWARD ? forward : forward + gradients;
 }
 
-Operands::Operands(const Workload& w) {
+Array normal_array(const Workload& w, std::int64_t heads, std::int64_t seqlen, std::int64_t dim,
+                   unsigned seed) {
+  Array array = make_array(static_cast<ingot_dtype>(w.problem.q_dtype),
+                           {w.problem.batch, heads, seqlen, dim});
+  fill_normal(array, seed);
+  return array;
+}
+
+Operands::Operands(const Workload& w, const std::string& device) {
   const Problem& p = w.problem;
-  const auto dtype = static_cast<ingot_dtype>(p.q_dtype);
   arrays_.reserve(9);
+  const auto place = [&](Array array) {
+    arrays_.push_back(has_own_memory(device) ? on_device(array, device) : std::move(array));
+    return arrays_.back().data.get();
+  };
   const auto make = [&](std::int64_t heads, std::int64_t seqlen, std::int64_t dim) {
-    arrays_.push_back(make_array(dtype, {p.batch, heads, seqlen, dim}));
-    fill_normal(arrays_.back(), static_cast<unsigned>(arrays_.size()));
-    return bhsd(arrays_.back().data.get(), heads, seqlen, dim);
+    const auto seed = static_cast<unsigned>(arrays_.size()) + 1;
+    return bhsd(place(normal_array(w, heads, seqlen, dim, seed)), heads, seqlen, dim);
   };
   forward_.q = make(p.num_heads, p.seqlen_q, p.head_dim);
   forward_.k = make(p.num_heads_kv, p.seqlen_k, p.head_dim);
   forward_.v = make(p.num_heads_kv, p.seqlen_k, p.head_dim_v);
   forward_.o = make(p.num_heads, p.seqlen_q, p.head_dim_v);
-  arrays_.push_back(make_array(INGOT_F32, {p.batch, p.num_heads, p.seqlen_q, 1}));
-  forward_.lse = bhsd(arrays_.back().data.get(), p.num_heads, p.seqlen_q, 1);
+  forward_.lse = bhsd(place(make_array(INGOT_F32, {p.batch, p.num_heads, p.seqlen_q, 1})),
+                      p.num_heads, p.seqlen_q, 1);
   if (w.pass == INGOT_FORWARD) return;
   backward_ = {
       .q = forward_.q, .k = forward_.k, .v = forward_.v, .o = forward_.o, .lse = forward_.lse};
@@ -183,15 +194,34 @@ void Operands::run(const Plan& plan, ingot_pass pass) {
   pass == INGOT_FORWARD ? plan.forward(forward_) : plan.backward(backward_);
 }
 
-Spread measure(double seconds, const std::function<void()>& f) {
-  constexpr std::size_t min_runs = 3, max_runs = 10000;
-  f();
-  std::vector<double> times;
-  double total = 0;
-  while (times.size() < min_runs || (total < seconds * 1e3 && times.size() < max_runs)) {
-    times.push_back(milliseconds(f));
-    total += times.back();
+ingot_event* Operands::submit(const Plan& plan, ingot_pass pass) {
+  ingot_event* event = nullptr;
+  ingot_status status = INGOT_OK;
+  if (pass == INGOT_FORWARD) {
+    ingot_forward_args args;
+    ingot_forward_args_init(&args);
+    args.q = forward_.q, args.k = forward_.k, args.v = forward_.v;
+    args.o = forward_.o, args.lse = forward_.lse;
+    args.submission.event = &event;
+    status = ingot_forward(plan.get(), &args);
+  } else {
+    ingot_backward_args args;
+    ingot_backward_args_init(&args);
+    args.q = backward_.q, args.k = backward_.k, args.v = backward_.v;
+    args.o = backward_.o, args.lse = backward_.lse, args.dout = backward_.dout;
+    args.dq = backward_.dq, args.dk = backward_.dk, args.dv = backward_.dv;
+    args.submission.event = &event;
+    status = ingot_backward(plan.get(), &args);
   }
+  detail::check(status);
+  return event;
+}
+
+namespace {
+
+constexpr std::size_t min_runs = 3, max_runs = 10000;
+
+Spread spread_of(std::vector<double> times) {
   std::sort(times.begin(), times.end());
   const auto at = [&](double part) {
     return times[static_cast<std::size_t>(
@@ -200,7 +230,52 @@ Spread measure(double seconds, const std::function<void()>& f) {
   return {at(0.5), at(0.1), at(0.9), times.size()};
 }
 
-Spread measure(const Plan& plan, const Workload& w, double seconds) {
+/// Calls queued one behind the other, several at a time, by the device's clock.
+Spread measure_queued(const Plan& plan, const Workload& w, double seconds,
+                      const std::string& device) {
+  constexpr std::size_t queued = 8;
+  Operands operands(w, device);
+  const auto run = [&](std::size_t count, ingot_pass pass) {
+    std::vector<double> times;
+    std::vector<ingot_event*> events;
+    for (std::size_t i = 0; i < count; ++i) events.push_back(operands.submit(plan, pass));
+    for (ingot_event* event : events) {
+      double gpu_seconds = 0;
+      const ingot_status status = ingot_event_wait(event, &gpu_seconds);
+      times.push_back(gpu_seconds * 1e3);
+      detail::check(status);
+      ingot_event_destroy(event);
+    }
+    return times;
+  };
+  run(1, INGOT_FORWARD);
+  run(1, w.pass);
+  std::vector<double> times;
+  double total = 0;
+  while (times.size() < min_runs || (total < seconds * 1e3 && times.size() < max_runs)) {
+    for (const double time : run(queued, w.pass)) {
+      times.push_back(time);
+      total += time;
+    }
+  }
+  return spread_of(std::move(times));
+}
+
+}  // namespace
+
+Spread measure(double seconds, const std::function<void()>& f) {
+  f();
+  std::vector<double> times;
+  double total = 0;
+  while (times.size() < min_runs || (total < seconds * 1e3 && times.size() < max_runs)) {
+    times.push_back(milliseconds(f));
+    total += times.back();
+  }
+  return spread_of(std::move(times));
+}
+
+Spread measure(const Plan& plan, const Workload& w, double seconds, const std::string& device) {
+  if (has_own_memory(device)) return measure_queued(plan, w, seconds, device);
   Operands operands(w);
   if (w.pass == INGOT_BACKWARD) operands.run(plan, INGOT_FORWARD);
   return measure(seconds, [&] { operands.run(plan, w.pass); });

@@ -32,12 +32,19 @@ double instructions(const Workload& workload);
 /// Bytes of all inputs and outputs, each once.
 double traffic_bytes(const Workload& workload);
 
-/// Random normal inputs, and outputs, of one workload on the host.
+/// A packed array [batch, heads, seqlen, dim] of the workload's dtype, of random normal numbers.
+Array normal_array(const Workload& workload, std::int64_t heads, std::int64_t seqlen,
+                   std::int64_t dim, unsigned seed);
+
+/// Random normal inputs, and outputs, of one workload: on the host, or in the memory of the device
+/// where that has its own.
 class Operands {
  public:
-  explicit Operands(const Workload& workload);
+  explicit Operands(const Workload& workload, const std::string& device = "cpu");
   /// One call of the pass. Backward needs a forward call before its first.
   void run(const Plan& plan, ingot_pass pass);
+  /// The same without waiting. The event is the caller's, to wait for and to destroy.
+  ingot_event* submit(const Plan& plan, ingot_pass pass);
 
  private:
   ForwardArgs forward_;
@@ -54,7 +61,9 @@ struct Spread {
 /// Runs f once to warm up, then for about `seconds` and at least three times.
 Spread measure(double seconds, const std::function<void()>& f);
 
-/// Measures the workload on a plan made for it.
-Spread measure(const Plan& plan, const Workload& workload, double seconds);
+/// Measures the workload on a plan made for it and for `device`: by the processor's clock, or by
+/// the device's own where it has its own memory.
+Spread measure(const Plan& plan, const Workload& workload, double seconds,
+               const std::string& device = "cpu");
 
 }  // namespace ingot::cli

@@ -1,0 +1,48 @@
+// The host's side of kernels/params.h: the same structs, as MSL lays them out.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "algorithm/params.h"
+
+namespace ingot::metal {
+
+struct StrideParams {
+  std::int64_t batch, head, row, col;
+};
+
+struct ForwardParams {
+  ScoreParams score;
+  StrideParams q, k, v, o;
+  StrideParams lse;
+  std::int64_t split_length;
+  std::int32_t num_heads;
+  std::int32_t group;
+  std::int32_t splits;
+  std::int32_t row_blocks;
+};
+
+struct CombineParams {
+  StrideParams o, lse;
+  std::int64_t seqlen_q;
+  std::int32_t num_heads;
+  std::int32_t splits;
+};
+
+struct BackwardParams {
+  ScoreParams score;
+  StrideParams q, k, v, o, dout;
+  StrideParams lse, delta;
+  StrideParams dq, dk, dv;
+  std::int32_t num_heads;
+  std::int32_t group;
+  std::int32_t has_dk, has_dv;
+};
+
+static_assert(sizeof(ScoreParams) == 40);
+static_assert(sizeof(ForwardParams) == 224);
+static_assert(sizeof(CombineParams) == 80);
+static_assert(sizeof(BackwardParams) == 376);
+
+}  // namespace ingot::metal

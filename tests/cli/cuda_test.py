@@ -1,0 +1,49 @@
+"""Device cuda from the command line, on a driver that needs no GPU (tests/fake)."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+FAKE = Path(os.environ.get("INGOT_CLI", "")).parent / "tests" / "libfake_cuda.so"
+ROW = "forward_sm90 arch=sm_90a element=bf16 planes=1 head_dim=64 head_dim_v=64"
+
+
+@pytest.fixture
+def fake_gpu(monkeypatch, tmp_path):
+    if not FAKE.is_file():
+        pytest.skip("the fake CUDA driver is built on Linux, beside the tests")
+    monkeypatch.setenv("INGOT_LIBCUDA", str(FAKE))
+    monkeypatch.setenv("INGOT_LIBNVRTC", str(FAKE))
+    monkeypatch.setenv("INGOT_CACHE_DIR", str(tmp_path / "cache"))
+    return tmp_path
+
+
+def test_no_driver_is_said(ingot, monkeypatch):
+    monkeypatch.setenv("INGOT_LIBCUDA", "/nowhere/libcuda.so.1")
+    reason = "INGOT_LIBCUDA: cannot open /nowhere/libcuda.so.1"
+    assert ingot("devices").stderr == f"no device cuda: {reason}\n"
+    assert f"cuda skipped: {reason}\n" in ingot("check", "--device", "cuda").stdout
+    shape = ["--seqlen-q", "64", "--head-dim", "64"]
+    assert ingot("explain", *shape, "--device", "cuda", code=1).stderr.endswith(
+        f"got cuda: {reason}\n"
+    )
+
+
+def test_bench_times_by_the_devices_clock(ingot, fake_gpu):
+    text = ingot(
+        "bench", "--device", "cuda", "--filter", "encoder bf16", "--seconds", "0.01"
+    ).stdout
+    assert text.startswith("device cuda") and "2.00" in text  # the fake's events are 2 ms apart
+
+
+def test_a_table_is_picked_up(ingot, fake_gpu):
+    shape = ["--heads", "16", "--head-dim", "64", "--dtype", "bf16"]
+    tuned = ingot("tune", *shape, "--seqlen", "512", "--seconds", "0.01").stdout
+    assert "the built-in tile stays" in tuned  # on the fake all take the same time
+    table = fake_gpu / "cache" / "tuning" / "cuda.txt"
+    assert not table.exists()
+    table.parent.mkdir(parents=True)
+    table.write_text(f"Fake GPU | {ROW} | block_n=48 |\n")
+    text = ingot("explain", *shape, "--seqlen-q", "4096", "--device", "cuda").stdout
+    assert "block_n         48" in text and str(table) in text

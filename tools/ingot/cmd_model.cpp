@@ -1,0 +1,221 @@
+// ingot model: the modelled speed of attention kernels on an Apple chip that need not be there.
+#include <algorithm>
+#include <cmath>
+#include <ingot/ingot.hpp>
+#include <iostream>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "commands.hpp"
+#include "dtype.hpp"
+#include "failure.hpp"
+#include "model.hpp"
+#include "model_plan.hpp"
+#include "options.hpp"
+#include "terminal.hpp"
+
+namespace ingot::cli {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+struct ModelOptions {
+  std::string chip, dtype = "f16", pass = "all", causal = "none";
+  std::vector<std::int64_t> head_dims{32, 64, 128, 256, 384};
+  std::int64_t head_dim_v = 0, seqlen = 8192, batch = 1, heads = 8, heads_kv = 0;
+  bool published = false, json = false;
+};
+
+Problem problem_of(const ModelOptions& o, std::int64_t head_dim) {
+  Problem p{.batch = o.batch,
+            .num_heads = o.heads,
+            .num_heads_kv = o.heads_kv != 0 ? o.heads_kv : o.heads,
+            .seqlen_q = o.seqlen,
+            .seqlen_k = o.seqlen,
+            .head_dim = head_dim,
+            .head_dim_v = o.head_dim_v != 0 ? o.head_dim_v : head_dim,
+            .q_dtype = parse_dtype("--dtype", o.dtype)};
+  apply(VariantOptions{.causal = o.causal, .window = {}, .scale = {}, .softcap = {}}, p);
+  return p;
+}
+
+KernelProblem kernel_problem(const Problem& p, Kernel kernel) {
+  return {.kernel = kernel,
+          .element_bytes = p.q_dtype == Dtype::f32 ? 4 : 2,
+          .head_dim = p.head_dim,
+          .head_dim_v = p.head_dim_v,
+          .seqlen_q = p.seqlen_q,
+          .seqlen_k = p.seqlen_k,
+          .batch = p.batch,
+          .heads = p.num_heads,
+          .heads_kv = p.num_heads_kv,
+          .causal = p.causal != Causal::none};
+}
+
+std::string percent(double share) { return fixed(100 * share, 1); }
+
+Json to_json(const KernelProblem& p, const KernelShape& s, const Modelled& m) {
+  return {{"pass", name(p.kernel)},
+          {"head_dim", p.head_dim},
+          {"shape", s.label},
+          {"clocks_per_tile", m.clocks.tile},
+          {"issue_clocks", m.clocks.issue},
+          {"l2_clocks", m.clocks.l2},
+          {"threadgroup_clocks", m.clocks.threadgroup},
+          {"utilisation", m.utilisation},
+          {"fill", m.fill},
+          {"threadgroups", m.groups},
+          {"memory_bound", m.memory_bound},
+          {"modelled_ms", m.seconds * 1e3},
+          {"modelled_ginstrs", m.ginstrs}};
+}
+
+void add_row(TextTable& table, const KernelProblem& p, const KernelShape& s, const Modelled& m) {
+  table.add({s.label, name(p.kernel), std::to_string(p.head_dim), fixed(m.clocks.tile, 0),
+             fixed(m.clocks.issue, 0), fixed(m.clocks.l2, 0), fixed(m.clocks.threadgroup, 0),
+             percent(m.utilisation), percent(m.fill), fixed(m.seconds * 1e3, 3),
+             fixed(m.ginstrs, 0) + (m.memory_bound ? "*" : "")});
+}
+
+std::vector<Kernel> kernels_of(const std::string& pass) {
+  std::vector<Kernel> kernels;
+  for (const Kernel kernel : {Kernel::forward, Kernel::dq, Kernel::dkv}) {
+    if (pass == "all" || pass == name(kernel)) kernels.push_back(kernel);
+  }
+  return kernels;
+}
+
+// metal-flash-attention has one table for head_dim and head_dim_v, and none for GQA or masks: its
+// row is its blocks in this model, not a thing it can run.
+void print_chip(const ModelOptions& o) {
+  const Chip& chip = find_chip(o.chip);
+  const Context context;
+  TextTable table({"blocks", "pass", "head_dim", "clk/tile", "issue", "L2", "tg", "ALU %", "fill %",
+                   "ms", "GINSTRS"});
+  Json rows = Json::array();
+  for (const std::int64_t head_dim : o.head_dims) {
+    const Problem problem = problem_of(o, head_dim);
+    const Plan plan(context, problem, "metal:" + o.chip);
+    const Json explained = Json::parse(plan.explain(INGOT_JSON));
+    for (const Kernel kernel : kernels_of(o.pass)) {
+      const KernelProblem p = kernel_problem(problem, kernel);
+      for (const KernelShape& s : {predecessor_shape(chip, p), planned_shape(explained, p)}) {
+        const Modelled m = model(chip, p, s);
+        add_row(table, p, s, m);
+        rows.push_back(to_json(p, s, m));
+      }
+    }
+  }
+  if (o.json) {
+    std::cout << Json{{"modelled", true}, {"chip", o.chip}, {"rows", rows}}.dump(2) << '\n';
+    return;
+  }
+  std::cout << "modelled, not measured: " << chip.name << ", " << chip.cores << " cores at "
+            << chip.ghz << " GHz, peak " << fixed(peak_ginstrs(chip), 0) << " GINSTRS; " << o.dtype
+            << ", batch " << o.batch << ", heads " << o.heads << ", " << o.seqlen << " x "
+            << o.seqlen << ", causal " << o.causal << "\n"
+            << table.text()
+            << "ALU %: credited instructions over issue slots of a full grid. GINSTRS and ms: this "
+               "call, with fill and launch; *: bound by memory.\n";
+}
+
+// The model against every published figure of the predecessor, with the error beside each.
+void print_published(const ModelOptions& o) {
+  TextTable table({"chip", "pass", "bytes", "head_dim", "blocks", "published", "modelled",
+                   "published %", "modelled %", "error"});
+  Json rows = Json::array();
+  struct Mean {
+    std::string what;
+    double sum = 0;
+    int points = 0;
+  };
+  Mean fitted{"the 19 points of the fit"}, m1_max{"m1-max, all"}, m4{"m4, head_dim up to 128"},
+      m4_wide{"m4, head_dim above 128"};
+  for (const Published& point : published()) {
+    const Chip& chip = find_chip(point.chip);
+    const KernelProblem p = problem_of(point);
+    const KernelShape s = predecessor_shape(chip, p);
+    const double modelled = tile_utilisation(chip, p, s);
+    const double measured = point.ginstrs / peak_ginstrs(chip);
+    const double error = 100 * (modelled - measured);
+    table.add({point.chip, name(p.kernel), std::to_string(p.element_bytes),
+               std::to_string(p.head_dim), s.label.substr(s.label.rfind(' ') + 1),
+               fixed(point.ginstrs, 0), fixed(modelled * peak_ginstrs(chip), 0), percent(measured),
+               percent(modelled), fixed(error, 1) + (point.fitted ? "" : "~")});
+    rows.push_back({{"chip", point.chip},
+                    {"pass", name(p.kernel)},
+                    {"element_bytes", p.element_bytes},
+                    {"head_dim", p.head_dim},
+                    {"published_ginstrs", point.ginstrs},
+                    {"modelled_ginstrs", modelled * peak_ginstrs(chip)},
+                    {"error_points", error},
+                    {"fitted", point.fitted}});
+    Mean& other = chip.family == 7 ? m1_max : (p.head_dim <= 128 ? m4 : m4_wide);
+    for (Mean* mean : {&other, point.fitted ? &fitted : nullptr}) {
+      if (mean == nullptr) continue;
+      mean->sum += std::abs(error);
+      ++mean->points;
+    }
+  }
+  if (o.json) {
+    std::cout << Json{{"modelled", true}, {"rows", rows}}.dump(2) << '\n';
+    return;
+  }
+  std::cout
+      << "metal-flash-attention: published GINSTRS beside this model of its blocks (modelled); "
+         "~: a point that the fit did not see\n"
+      << table.text();
+  for (const Mean& mean : {fitted, m1_max, m4, m4_wide}) {
+    std::cout << "mean absolute error, " << mean.what << ": " << fixed(mean.sum / mean.points, 1)
+              << " points (" << mean.points << " figures)\n";
+  }
+}
+
+void print_model(const ModelOptions& o) {
+  if (o.published) return print_published(o);
+  if (o.chip.empty()) throw UsageError("--chip: must be given (or --published)");
+  print_chip(o);
+}
+
+}  // namespace
+
+void add_model(CLI::App& app, int&) {
+  auto o = std::make_shared<ModelOptions>();
+  CLI::App* c = app.add_subcommand(
+      "model", "Modelled (not measured) speed on an Apple chip that need not be there");
+  c->footer(
+      "Examples:\n"
+      "  ingot model --chip m1-max --dtype f16 --seqlen 16384\n"
+      "  ingot model --chip m4 --head-dim 128 --pass forward --causal top_left\n"
+      "  ingot model --published\n"
+      "The model and where its constants come from: docs/metal.md.");
+  const auto positive = CLI::Range(std::int64_t{1}, std::int64_t{1} << 20);
+  c->add_option("--chip", o->chip, "m1, m1-max, m2-pro, m3-max, m4, ...")->type_name("NAME");
+  c->add_option("--head-dim", o->head_dims, "of q and k (default: 32 64 128 256 384)")
+      ->check(CLI::Range(1, 1024))
+      ->type_name("N");
+  c->add_option("--head-dim-v", o->head_dim_v, "of v and o (default: as --head-dim)")
+      ->check(CLI::Range(1, 1024))
+      ->type_name("N");
+  c->add_option("--dtype", o->dtype, "f32, f16, bf16 (default f16)")->type_name("T");
+  c->add_option("--pass", o->pass, "forward, dq, dkv, all (default all)")
+      ->check(CLI::IsMember({"forward", "dq", "dkv", "all"}))
+      ->type_name("PASS");
+  c->add_option("--seqlen", o->seqlen, "queries, and keys (default 8192)")
+      ->check(positive)
+      ->type_name("N");
+  c->add_option("--batch", o->batch, "batch entries (default 1)")->check(positive)->type_name("N");
+  c->add_option("--heads", o->heads, "query heads (default 8)")->check(positive)->type_name("N");
+  c->add_option("--heads-kv", o->heads_kv, "key/value heads (default: as --heads)")
+      ->check(positive)
+      ->type_name("N");
+  c->add_option("--causal", o->causal, "none, top_left, bottom_right")
+      ->check(CLI::IsMember({"none", "top_left", "bottom_right"}))
+      ->type_name("KIND");
+  c->add_flag("--published", o->published,
+              "the model beside every published figure of metal-flash-attention");
+  c->add_flag("--json", o->json, "print JSON");
+  c->callback([o] { print_model(*o); });
+}
+
+}  // namespace ingot::cli
