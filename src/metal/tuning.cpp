@@ -103,7 +103,9 @@ Config base_config(const Problem& p, const DeviceCaps& caps) {
   c.v_type = memory_type(p.v, caps.family);
   c.o_type = memory_type(p.o, caps.family);
   c.qk_reg = register_type(p.q, p.k, caps.family);
-  c.pv_reg = register_type(p.v, p.v, caps.family);
+  // The weights are rounded to 16 bits only where plain attention would round them, too.
+  const bool one_dtype = p.q == p.k && p.k == p.v;
+  c.pv_reg = one_dtype ? register_type(p.v, p.v, caps.family) : TypeName{"float"};
   c.panel = half_registers(c) ? 4 : 2;  // 16 bytes a thread and row
   c.masked = is_masked(score_params(p));
   c.softcap = p.softcap != 0;

@@ -111,7 +111,9 @@ void set_types(Config& c, const Problem& p, int family) {
   if (c.kernel == "backward_dq") {
     c.dq_type = memory_type(p.dq, family);
   } else {
-    c.pv_reg = c.dp_reg;
+    // Of mixed dtypes the widest counts, as in plain attention: P is f32.
+    const bool one_dtype = p.q == p.k && p.q == p.v && p.q == p.dout;
+    c.pv_reg = one_dtype ? c.dp_reg : TypeName{"float"};
     c.dk_type = memory_type(p.dk, family);
     c.dv_type = memory_type(p.dv, family);
   }
