@@ -37,9 +37,10 @@ std::vector<table::Case> chosen_cases(const CheckOptions& o) {
 // Why a device that ingot knows is not here; a name it does not know is an error.
 std::string absence(const Context& context, const std::string& device,
                     const std::vector<DeviceInfo>& present) {
-  if (std::string reason = absence_reason(context, device); !reason.empty()) return reason;
-  if (device.starts_with("cuda")) return "no such NVIDIA GPU";
-  if (device.starts_with("metal")) return "no such Apple GPU";
+  const std::string reason = absence_reason(context, device);
+  const std::string why = reason.empty() ? "" : " (" + reason + ")";
+  if (device.starts_with("cuda")) return "no NVIDIA GPU" + why;
+  if (device.starts_with("metal")) return "no Apple GPU" + why;
   std::string names;
   for (const DeviceInfo& d : present) names += (names.empty() ? "" : ", ") + d.name;
   throw Failure("--device: there is no device " + device + ", this machine has " + names);

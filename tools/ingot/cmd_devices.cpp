@@ -27,7 +27,7 @@ void print_devices(const DevicesOptions& options) {
   }
   const std::string no_cuda = absence_reason(context, "cuda");
   if (!options.json && !no_cuda.empty()) {
-    std::cerr << "no device cuda: " << no_cuda << '\n';
+    std::cout << "no device cuda: " << no_cuda << '\n';
   }
   nlohmann::json report{{"devices", list}};
   if (!no_cuda.empty()) report["absent"] = {{"cuda", no_cuda}};
