@@ -315,7 +315,12 @@ def test_interrupt_leaves_nothing(program, tmp_path, rng):
     for name in "qkv":
         numpy.save(tmp_path / f"{name}.npy", rng.standard_normal((8, 8000, 64)).astype("float32"))
     command = [program, "run", *NPY, "--o", "o.npy", "--device", "reference"]
-    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        stderr=subprocess.DEVNULL,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a parent may ignore it
+    )
     deadline = time.monotonic() + 60
     while not list(tmp_path.glob("o.npy.*")):
         assert time.monotonic() < deadline and process.poll() is None

@@ -37,7 +37,7 @@ def blocks():
             yield pytest.param(code, id=f"{document}-{number}")
 
 
-@pytest.mark.parametrize("code", blocks())
+@pytest.mark.parametrize("code", list(blocks()))
 def test_documentation(code, capsys):
     if "mlx" in code and sys.platform != "darwin":
         pytest.importorskip("mlx.core")
