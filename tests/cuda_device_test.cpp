@@ -143,7 +143,7 @@ double microseconds(const std::function<void()>& f) {
 class CudaDevice : public testing::Test {
  protected:
   void SetUp() override {
-    if (gpu_.driver == nullptr) GTEST_SKIP() << "skipped: " << cuda_absence();
+    if (gpu_.driver == nullptr) GTEST_SKIP() << "skipped: no NVIDIA GPU (" << cuda_absence() << ")";
     context_.emplace(ContextOptions{});
   }
   void run(const BoundPlan& plan, const Call& call, StreamHandle stream) const {

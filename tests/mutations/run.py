@@ -18,13 +18,14 @@ import tomllib
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
+INCLUDED = "softmetal/include"  # the program reads its counters
 TIMEOUT_S = 600  # a break may make a kernel hang, which counts as noticed
 
 
 def copy_sources(scratch: Path) -> None:
     """Copies what the build needs, and only what differs: a second build is short."""
     wanted = set()
-    for name in ("CMakeLists.txt", "cmake", "include", "src", "tests", "tools", "fuzz"):
+    for name in ("CMakeLists.txt", "cmake", "include", "src", "tests", "tools", "fuzz", INCLUDED):
         source = ROOT / name
         files = [source] if source.is_file() else [f for f in source.rglob("*") if f.is_file()]
         wanted.update(f.relative_to(ROOT) for f in files)
