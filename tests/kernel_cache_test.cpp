@@ -73,6 +73,19 @@ TEST_F(DiskCacheTest, DamageIsAMiss) {
   EXPECT_FALSE(cache.find("key"));
 }
 
+TEST_F(DiskCacheTest, AFileOfAnotherKeyIsAMiss) {
+  const DiskCache cache(folder_);
+  cache.store("one", bytes("1"));
+  const fs::path one = only_file();
+  const fs::path kept = folder_ / "kept";
+  fs::rename(one, kept);
+  cache.store("two", bytes("2"));
+  for (const auto& file : fs::directory_iterator(folder_)) {
+    if (file.path() != kept) fs::copy_file(kept, file, fs::copy_options::overwrite_existing);
+  }
+  EXPECT_FALSE(cache.find("two"));  // as if both had one hash
+}
+
 TEST_F(DiskCacheTest, OldFilesGoAboveTheBound) {
   const DiskCache cache(folder_, 3000);
   const std::vector<std::byte> kilobyte(1000, std::byte{1});
