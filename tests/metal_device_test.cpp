@@ -137,6 +137,7 @@ TEST_F(MetalDevice, ArchiveIsWrittenAndFound) {
       NS::TransferPtr(device_->handle()->newLibrary(to_string(doubling), nullptr, &error));
   ASSERT_TRUE(library) << ingot::metal::text_of(error);
   const auto function = NS::TransferPtr(library->newFunction(to_string("twice")));
+  constexpr int threads = 64;
   const auto load = [&](const std::string& path) {
     const auto archive = NS::TransferPtr(MTL::BinaryArchiveDescriptor::alloc()->init());
     archive->setUrl(NS::URL::fileURLWithPath(to_string(path)));
@@ -144,15 +145,16 @@ TEST_F(MetalDevice, ArchiveIsWrittenAndFound) {
     const auto descriptor = NS::TransferPtr(MTL::ComputePipelineDescriptor::alloc()->init());
     descriptor->setComputeFunction(function.get());
     descriptor->setThreadGroupSizeIsMultipleOfThreadExecutionWidth(true);
+    descriptor->setMaxTotalThreadsPerThreadgroup(threads);
     if (opened) descriptor->setBinaryArchives(NS::Array::array(opened.get()));
     return NS::TransferPtr(device_->handle()->newComputePipelineState(
         descriptor.get(), MTL::PipelineOptionFailOnBinaryArchiveMiss, nullptr, &error));
   };
   const std::string path = (cache_.path() / "twice.metalarchive").string();
   EXPECT_FALSE(load(path));
-  EXPECT_TRUE(make_pipeline(device_->handle(), function.get(), path, &error));
+  EXPECT_TRUE(make_pipeline(device_->handle(), function.get(), threads, path, &error));
   EXPECT_TRUE(load(path)) << "another process would compile again";
-  EXPECT_TRUE(make_pipeline(device_->handle(), function.get(), path, &error));
+  EXPECT_TRUE(make_pipeline(device_->handle(), function.get(), threads, path, &error));
   EXPECT_EQ(cache_.archives().size(), 1U) << "and nothing else is left in the folder";
 }
 

@@ -7,11 +7,6 @@ The dashed line is the ceiling of the same run: the bf16 product, or the copy fo
 Needs: pip install matplotlib.
 """
 
-import argparse
-import json
-import sys
-from pathlib import Path
-
 import measure
 
 BARS = {"ingot": "#b5651d", "cudnn": "#5b7083", "flash": "#8a9ba8", "efficient": "#bcc8d1"}
@@ -60,18 +55,5 @@ def draw(report, path):
     figure.savefig(path)
 
 
-def main():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("result", type=Path, help="what --json wrote")
-    parser.add_argument("chart", help="svg, png or pdf")
-    options = parser.parse_args()
-    try:
-        draw(json.loads(options.result.read_text()), options.chart)
-    except (OSError, ValueError, KeyError) as error:
-        sys.exit(f"error: {options.result} to {options.chart}: {error!r}")
-
-
 if __name__ == "__main__":
-    main()
+    measure.chart_main(__doc__, draw)

@@ -1,6 +1,8 @@
 """Fair timing in one process, the machine's ceilings, and what the machine is."""
 
+import argparse
 import ctypes
+import json
 import os
 import platform
 import re
@@ -200,3 +202,17 @@ def facts(threads, versions):
         "python": platform.python_version(),
         **versions,
     }
+
+
+def chart_main(documentation, draw):
+    """The command line of a script that draws what another one's --json wrote."""
+    parser = argparse.ArgumentParser(
+        description=documentation, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("result", type=Path, help="what --json wrote")
+    parser.add_argument("chart", help="svg, png or pdf")
+    options = parser.parse_args()
+    try:
+        draw(json.loads(options.result.read_text()), options.chart)
+    except (OSError, ValueError, KeyError) as error:
+        sys.exit(f"error: {options.result} to {options.chart}: {error!r}")

@@ -22,7 +22,7 @@ from ingot._errors import (
     OutOfMemory,
     Unsupported,
 )
-from ingot._options import causal_code, window_pair
+from ingot._options import option_values
 
 __version__ = _core.version
 __all__ = [
@@ -71,8 +71,7 @@ def attention(
     no key gives o = 0, lse = -inf. Raises InvalidArgument (a ValueError) or Unsupported with the
     reason.
     """
-    code = 0 if causal is None else causal_code(causal)
-    left, right = (-1, -1) if window is None else window_pair(window)
+    options = option_values(causal, window, scale, softcap)
     adapter = adapter_of(q)
     shape = q.shape
     if len(shape) != 4:
@@ -90,11 +89,7 @@ def attention(
         v,
         o if view is None else view(o),
         lse,
-        code,
-        left,
-        right,
-        0.0 if scale is None else _factor("scale", scale),
-        0.0 if softcap is None else _factor("softcap", softcap),
+        *options,
         device or "",
         adapter.stream(q),
     )
@@ -122,19 +117,14 @@ def attention_backward(
     o and lse as attention(..., return_lse=True) gave them; dout, the gradient of o, has o's shape.
     The gradients have the shapes and dtypes of q, k and v. Deterministic.
     """
-    code = 0 if causal is None else causal_code(causal)
-    left, right = (-1, -1) if window is None else window_pair(window)
+    options = option_values(causal, window, scale, softcap)
     adapter = adapter_of(q)
     gradients = [adapter.empty(x.shape, x) for x in (q, k, v)]
     view = adapter.view or (lambda x: x)
     _core.backward(
         *(view(x) for x in (q, k, v, o, lse, dout)),
         *(view(x) for x in gradients),
-        code,
-        left,
-        right,
-        0.0 if scale is None else _factor("scale", scale),
-        0.0 if softcap is None else _factor("softcap", softcap),
+        *options,
         device or "",
         adapter.stream(q),
     )
@@ -169,7 +159,6 @@ def explain(
     format="json" a dictionary."""
     if format not in ("text", "json"):
         raise InvalidArgument(f'format: must be "text" or "json", got {format!r}')
-    left, right = (-1, -1) if window is None else window_pair(window)
     shape = [
         batch,
         num_heads,
@@ -182,11 +171,7 @@ def explain(
     text = _core.explain(
         shape,
         dtype,
-        0 if causal is None else causal_code(causal),
-        left,
-        right,
-        0.0 if scale is None else _factor("scale", scale),
-        0.0 if softcap is None else _factor("softcap", softcap),
+        *option_values(causal, window, scale, softcap),
         device,
         format == "json",
     )
@@ -195,10 +180,3 @@ def explain(
     import json
 
     return json.loads(text)
-
-
-def _factor(name, value):
-    """A scale or softcap that is given: 0 would mean the default below."""
-    if value == 0:
-        raise InvalidArgument(f"{name}: must not be 0 (leave it out for the default), got {value}")
-    return float(value)

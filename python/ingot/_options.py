@@ -25,3 +25,16 @@ def window_pair(window):
             f"window: must be None or a pair (left, right) of numbers or None, got {window!r}"
         ) from None
     return pair
+
+
+def option_values(causal, window, scale, softcap):
+    """The five numbers that _core takes: causal, window_left, window_right, scale and softcap. Of
+    the factors 0 means the default, which is why one that is given may not be 0."""
+    for name, factor in (("scale", scale), ("softcap", softcap)):
+        if factor == 0:
+            raise InvalidArgument(
+                f"{name}: must not be 0 (leave it out for the default), got {factor}"
+            )
+    left, right = (-1, -1) if window is None else window_pair(window)
+    factors = (0.0 if factor is None else float(factor) for factor in (scale, softcap))
+    return causal_code(causal), left, right, *factors

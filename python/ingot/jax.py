@@ -14,7 +14,7 @@ import numpy as np
 
 from ingot import _core
 from ingot._errors import InvalidArgument
-from ingot._options import causal_code, window_pair
+from ingot._options import option_values
 
 __all__ = ["attention"]
 
@@ -37,18 +37,7 @@ def attention(q, k, v, *, causal=None, window=None, scale=None, softcap=None, re
             "q, k, v: must agree in batch, heads of k and v, seqlen of k and v and head_dim of q "
             f"and k, got {q.shape}, {k.shape}, {v.shape}"
         )
-    for name, factor in (("scale", scale), ("softcap", softcap)):
-        if factor == 0:
-            raise InvalidArgument(f"{name}: must not be 0 (leave it out for the default), got 0")
-    left, right = (-1, -1) if window is None else window_pair(window)
-    options = (
-        causal_code(causal),
-        left,
-        right,
-        0.0 if scale is None else float(scale),
-        0.0 if softcap is None else float(softcap),
-    )
-    o, lse = _attention(options, q, k, v)
+    o, lse = _attention(option_values(causal, window, scale, softcap), q, k, v)
     return (o, jax.lax.stop_gradient(lse)) if return_lse else o
 
 

@@ -17,7 +17,7 @@ import torch
 
 from ingot import _core
 from ingot._errors import InvalidArgument, Unsupported
-from ingot._options import causal_code, window_pair
+from ingot._options import option_values
 
 __all__ = ["attention", "register_flash_attention", "scaled_dot_product_attention", "sdpa"]
 
@@ -121,20 +121,8 @@ def attention(q, k, v, *, causal=None, window=None, scale=None, softcap=None, re
         raise InvalidArgument(
             f"q: must have 4 dimensions (batch, heads, seqlen, head_dim), got {q.dim()}"
         )
-    left, right = (-1, -1) if window is None else window_pair(window)
-    for name, factor in (("scale", scale), ("softcap", softcap)):
-        if factor == 0:
-            raise InvalidArgument(f"{name}: must not be 0 (leave it out for the default), got 0")
-    o, lse = torch.ops.ingot.attention_forward(
-        q,
-        k,
-        v,
-        causal_code(causal),
-        left,
-        right,
-        0.0 if scale is None else float(scale),
-        0.0 if softcap is None else float(softcap),
-    )
+    options = option_values(causal, window, scale, softcap)
+    o, lse = torch.ops.ingot.attention_forward(q, k, v, *options)
     return (o, lse) if return_lse else o
 
 

@@ -8,19 +8,15 @@
 #include <thread>
 
 #include "errors.hpp"
+#include "shared_context.hpp"
 
 namespace ingot_python {
 namespace {
 
-/// One for the process, like the plans: both are reached with the interpreter's lock held, and
-/// never destroyed, because threads may still run when the interpreter ends.
 ingot_context* context() {
-  static ingot_context* const made = [] {
-    ingot_context* handle = nullptr;
-    check(ingot_context_create(nullptr, &handle));
-    return handle;
-  }();
-  return made;
+  ingot_context* handle = nullptr;
+  check(shared_context(&handle));
+  return handle;
 }
 
 struct PlanDeleter {
@@ -34,7 +30,7 @@ struct CachedPlan {
   PlanHandle plan;
 };
 
-/// The plans used last, latest first.
+/// The plans used last, latest first; reached with the interpreter's lock.
 PlanHandle plan_for(const std::string& device, const ingot_problem& problem) {
   static auto* const plans = new std::list<CachedPlan>;
   constexpr std::size_t capacity = 64;

@@ -2,11 +2,11 @@
 
 #include <ingot/ingot.h>
 
-#include <memory>
-#include <mutex>
 #include <stdexcept>
 #include <string>
 #include <string_view>
+
+#include "shared_context.hpp"
 
 namespace ingot_python {
 namespace {
@@ -26,9 +26,8 @@ void check(ingot_status status) {
 
 /// Handlers run on XLA's threads, without the interpreter's lock.
 ingot_context* context() {
-  static std::once_flag made;
-  static ingot_context* handle = nullptr;
-  std::call_once(made, [] { check(ingot_context_create(nullptr, &handle)); });
+  ingot_context* handle = nullptr;
+  check(shared_context(&handle));
   return handle;
 }
 

@@ -55,17 +55,16 @@ class KernelCache {
   using Made = std::shared_ptr<const Kernel>;
 
   Made get(const std::string& key, const std::function<Made()>& make) {
-    std::promise<Made> promise;
     std::shared_future<Made> future;
-    bool owner = false;
+    std::optional<std::promise<Made>> own;  // of the one who makes it; a hit allocates nothing
     {
       const std::lock_guard lock(mutex_);
       const auto [entry, inserted] = kernels_.try_emplace(key);
-      owner = inserted;
-      if (inserted) entry->second = promise.get_future().share();
+      if (inserted) entry->second = own.emplace().get_future().share();
       future = entry->second;
     }
-    if (!owner) return future.get();
+    if (!own) return future.get();
+    std::promise<Made>& promise = *own;
     try {
       promise.set_value(make());
     } catch (...) {

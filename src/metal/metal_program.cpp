@@ -19,21 +19,17 @@ std::string kernel_path(const Config& config) {
 }
 
 std::string kernel_key(const Config& config) {
-  std::string key;
-  for (const Literal& literal : literals_of(config)) {
-    std::visit(
-        [&key](const auto& value) {
-          using Value = std::decay_t<decltype(value)>;
-          if constexpr (std::is_same_v<Value, TypeName>)
-            key += value.name;
-          else if constexpr (std::is_same_v<Value, std::string>)
-            key += value;
-          else
-            key += std::to_string(value);
-        },
-        literal.value);
+  std::string key;  // made in every call: without Literals
+  config.visit([&key](std::string_view, const auto& value) {
+    using Value = std::decay_t<decltype(value)>;
+    if constexpr (std::is_same_v<Value, TypeName>)
+      key += value.name;
+    else if constexpr (std::is_arithmetic_v<Value>)
+      key += std::to_string(value);
+    else
+      key += value;
     key += ',';
-  }
+  });
   return key;
 }
 

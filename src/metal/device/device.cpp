@@ -104,7 +104,7 @@ std::shared_ptr<const Pipeline> Device::compile(const KernelText& text) const {
 
   const std::string key = caps_.chip + '\n' + std::to_string(caps_.os_major) + '.' +
                           std::to_string(caps_.os_minor) + '\n' + text.source;
-  auto state = make_pipeline(device_.get(), function.get(),
+  auto state = make_pipeline(device_.get(), function.get(), text.threads,
                              disk_cache_.path_for(key, ".metalarchive").string(), &error);
   if (!state) fail_to_compile(text, text_of(error));
   check_limits(text, state.get(), caps_);

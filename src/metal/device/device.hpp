@@ -54,9 +54,11 @@ class Device {
 /// The GPU of this machine where kernels here can run on it, else null. Macs have one of these.
 NS::SharedPtr<MTL::Device> usable_device();
 
-/// The compiled function of a library, through a binary archive where one can be kept at `path`.
-/// A damaged or foreign archive is a miss. Null, and *error set, where it cannot be made.
+/// The compiled function of a library, for threadgroups of `threads`, through a binary archive
+/// where one can be kept at `path`. A damaged or foreign archive is a miss. Null, and *error set,
+/// where it cannot be made.
 NS::SharedPtr<MTL::ComputePipelineState> make_pipeline(MTL::Device* device, MTL::Function* function,
+                                                       std::int64_t threads,
                                                        const std::string& path, NS::Error** error);
 
 }  // namespace ingot::metal

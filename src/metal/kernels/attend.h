@@ -8,25 +8,6 @@
 
 namespace ingot {
 
-constexpr int tiles_of(int columns) { return (columns + 7) / 8; }
-constexpr int smaller(int a, int b) { return a < b ? a : b; }
-constexpr int larger(int a, int b) { return a > b ? a : b; }
-
-constexpr int unit_of(int unit_bytes, int element_bytes) {
-  return larger(unit_bytes / element_bytes, 1);
-}
-
-/// Rows of a tensor in device memory. Pointer: (const) device T*.
-template <class Config, class T, class Pointer, bool strided, bool packed = false>
-using DeviceRows =
-    Rows<T, Pointer, Index, unit_of(Config::unit_bytes, int(sizeof(T))), strided, packed>;
-
-template <class X, class Pointer>
-inline X rows_of(Pointer data, Strides strides, Index batch, Index head, int head_rows = 1) {
-  return X{data + batch * strides.batch + head * strides.head, strides.row, strides.col,
-           strides.head, head_rows};
-}
-
 /// Keys from `col` on; `cols` of them are there, perhaps more than the block has.
 struct KeyBlock {
   Index col;

@@ -11,20 +11,6 @@
 
 namespace ingot {
 
-constexpr int tiles_of(int columns) { return (columns + 7) / 8; }
-constexpr int smaller(int a, int b) { return a < b ? a : b; }
-constexpr int larger(int a, int b) { return a > b ? a : b; }
-
-/// Rows of one head in device memory; T is const in inputs.
-template <class Config, class T, bool strided>
-using DeviceRows = Rows<metal::remove_const_t<T>, device T*, Index,
-                        larger(Config::unit_bytes / int(sizeof(T)), 1), strided>;
-
-template <class X, class Pointer>
-inline X rows_of(Pointer data, Strides strides, Index batch, Index head) {
-  return X{data + batch * strides.batch + head * strides.head, strides.row, strides.col, 0, 0};
-}
-
 /// `splits` simdgroups own the same rows. Each makes its part of the columns of the scores and,
 /// with the scores of all of them, its part of the columns of the results.
 template <class Config>

@@ -12,8 +12,7 @@ inline void decode(ForwardParams p, const device typename Config::q_type* q,
                    device float* partial_o, device float* partial_lse, Place at) {
   using q_type = typename Config::q_type;
   using Q =
-      Queries<Config, DeviceRows<Config, q_type, const device q_type*, Config::q_strided, true>,
-              Config::cache_lhs>;
+      Queries<Config, DeviceRows<Config, const q_type, Config::q_strided, true>, Config::cache_lhs>;
   using Keys = DirectKeys<Config>;
   constexpr int rows = Config::rows_per_simdgroup;
   const Index split = Index(at.group.x) * Config::simdgroups + at.simdgroup;

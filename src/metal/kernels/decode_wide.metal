@@ -11,7 +11,7 @@ inline void decode_wide(ForwardParams p, const device typename Config::q_type* q
                         const device typename Config::v_type* v, device float* partial_o,
                         device float* partial_lse, threadgroup uchar* memory, Place at) {
   using q_type = typename Config::q_type;
-  using DeviceQ = DeviceRows<Config, q_type, const device q_type*, Config::q_strided, true>;
+  using DeviceQ = DeviceRows<Config, const q_type, Config::q_strided, true>;
   using Pass = SharedRows<Config, DeviceQ, true>;
   constexpr int rows = Config::rows_per_simdgroup;
   const Index split = at.group.x;

@@ -8,10 +8,9 @@ template <class Config>
 struct ForwardTypes {
   using q_type = typename Config::q_type;
   using o_type = typename Config::o_type;
-  using Q = Queries<Config, DeviceRows<Config, q_type, const device q_type*, Config::q_strided>,
-                    Config::cache_lhs>;
+  using Q = Queries<Config, DeviceRows<Config, const q_type, Config::q_strided>, Config::cache_lhs>;
   using Keys = metal::conditional_t<Config::stage_rhs, StagedKeys<Config>, DirectKeys<Config>>;
-  using O = DeviceRows<Config, o_type, device o_type*, Config::o_strided>;
+  using O = DeviceRows<Config, o_type, Config::o_strided>;
   using Lse = Rows<float, device float*, Index, 1>;
 };
 

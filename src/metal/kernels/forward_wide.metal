@@ -12,8 +12,8 @@ inline void forward_wide(ForwardParams p, const device typename Config::q_type* 
                          device float* lse, threadgroup uchar* memory, Place at) {
   using q_type = typename Config::q_type;
   using o_type = typename Config::o_type;
-  using DeviceQ = DeviceRows<Config, q_type, const device q_type*, Config::q_strided>;
-  using O = DeviceRows<Config, o_type, device o_type*, Config::o_strided>;
+  using DeviceQ = DeviceRows<Config, const q_type, Config::q_strided>;
+  using O = DeviceRows<Config, o_type, Config::o_strided>;
   using Lse = Rows<float, device float*, Index, 1>;
   using Pass = SharedRows<Config, DeviceQ, false>;
   constexpr int rows = Config::rows_per_simdgroup;

@@ -10,10 +10,8 @@ template <class Config>
 struct KeyShape {
   static constexpr constant int key_tiles = Config::block_n / 8;
   static constexpr constant int value_tiles = tiles_of(Config::head_dim_v);
-  using K = DeviceRows<Config, typename Config::k_type, const device typename Config::k_type*,
-                       Config::k_strided>;
-  using V = DeviceRows<Config, typename Config::v_type, const device typename Config::v_type*,
-                       Config::v_strided>;
+  using K = DeviceRows<Config, const typename Config::k_type, Config::k_strided>;
+  using V = DeviceRows<Config, const typename Config::v_type, Config::v_strided>;
 };
 
 template <class Config>

@@ -84,10 +84,8 @@ struct SharedRows {
   static constexpr constant int value_tiles = Config::block_dv / 8;
   using P = typename Config::pv_reg;
   static constexpr constant int p_panel = smaller(8 / int(sizeof(P)), own_key_tiles);
-  using K = DeviceRows<Config, typename Config::k_type, const device typename Config::k_type*,
-                       Config::k_strided>;
-  using V = DeviceRows<Config, typename Config::v_type, const device typename Config::v_type*,
-                       Config::v_strided>;
+  using K = DeviceRows<Config, const typename Config::k_type, Config::k_strided>;
+  using V = DeviceRows<Config, const typename Config::v_type, Config::v_strided>;
 
   using Q = StagedQueries<Config, DeviceQ>;
 

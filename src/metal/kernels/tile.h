@@ -6,6 +6,7 @@
 // columns do not see the order, and stores undo it, so all operands share it.
 #pragma once
 #include "metal/kernels/dialect.h"
+#include "metal/kernels/params.h"
 
 #include "algorithm/params.h"
 
@@ -17,6 +18,10 @@ using Tile = metal::simdgroup_matrix<T, 8, 8>;
 struct Lane {
   short row, col;
 };
+
+constexpr int tiles_of(int columns) { return (columns + 7) / 8; }
+constexpr int smaller(int a, int b) { return a < b ? a : b; }
+constexpr int larger(int a, int b) { return a > b ? a : b; }
 
 inline Lane lane_of(ushort lane) {
   const short quad = short(lane / 4);
@@ -141,6 +146,22 @@ struct Rows {
     }
   }
 };
+
+constexpr int unit_of(int unit_bytes, int element_bytes) {
+  return larger(unit_bytes / element_bytes, 1);
+}
+
+/// Rows of a tensor in device memory; T is const in inputs.
+template <class Config, class T, bool strided, bool packed = false>
+using DeviceRows = Rows<metal::remove_const_t<T>, device T*, Index,
+                        unit_of(Config::unit_bytes, int(sizeof(T))), strided, packed>;
+
+/// The rows of one head; packed: of the heads from `head` on, head_rows each.
+template <class X, class Pointer>
+inline X rows_of(Pointer data, Strides strides, Index batch, Index head, int head_rows = 1) {
+  return X{data + batch * strides.batch + head * strides.head, strides.row, strides.col,
+           strides.head, head_rows};
+}
 
 template <class T, int n>
 inline Pack<T, n> zero_pack() {
