@@ -138,7 +138,9 @@ class CudaBackend final : public Backend {
   void enqueue(const Plan& plan, const BackwardArgs& args, StreamHandle stream) {
     const auto& detail = dynamic_cast<const BackwardDetail&>(*plan.backward.detail);
     const Workspace workspace(device_, args.workspace, plan.backward.workspace_bytes, stream);
-    launch_mma_backward(device_, {plan.problem, detail, args, stream}, workspace.data(), loader_);
+    const BackwardCall call{plan.problem, detail, args, stream};
+    if (launch_hopper_backward(device_, call, workspace.data(), loader_)) return;
+    launch_mma_backward(device_, call, workspace.data(), loader_);
   }
 
   const LoadedKernel& loaded(const Step& step) {

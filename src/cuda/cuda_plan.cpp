@@ -5,7 +5,7 @@
 #include <string>
 
 #include "core/error.hpp"
-#include "cuda/tuning.hpp"
+#include "cuda/plan_parts.hpp"
 
 namespace ingot::cuda {
 namespace {
@@ -15,31 +15,6 @@ constexpr std::int64_t most_blocks = INT_MAX;  // of a grid
 constexpr std::int64_t l2_bytes = 32 << 20;    // of K and V that tiles in flight may share
 constexpr std::size_t workspace_alignment = 256;
 constexpr std::int64_t split_threads = 256;  // 8 columns each
-
-std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
-std::string text(std::int64_t n) { return std::to_string(n); }
-
-ScoreParams score_of(const Problem& p) {
-  return make_score_params(p.scale, p.softcap, p.seqlen_q, p.seqlen_k, static_cast<int>(p.causal),
-                           p.window_left, p.window_right);
-}
-
-Step make_step(const Config& config, const Needs& needs, std::int64_t blocks) {
-  if (blocks > most_blocks) {
-    throw Error(Code::unsupported, "unsupported: " + text(blocks) +
-                                       " blocks of work: a grid takes at most " +
-                                       text(most_blocks));
-  }
-  Step step;
-  step.config = config;
-  step.kernel.file = "cuda/kernels/" + std::string(config.kernel) + ".cuh";
-  step.kernel.config = literals_of(config);
-  step.kernel.grid = {blocks, 1, 1};
-  step.kernel.threads = needs.threads;
-  step.kernel.shared_bytes = needs.shared_bytes;
-  step.launch = {step.kernel.grid, needs.threads, needs.shared_bytes, config.cluster, false};
-  return step;
-}
 
 /// Rows that a tile of a head, or of a group of heads where packed, covers.
 std::int64_t rows_of(const Problem& p, bool packed) {
@@ -145,25 +120,6 @@ void check_supported(const Problem& p, const DeviceCaps& caps, const std::string
   }
 }
 
-ingot::Config summary_of(const Step& step, std::int64_t splits) {
-  ingot::Config summary;
-  summary.kernel = step.config.kernel;
-  summary.target = step.config.arch;
-  summary.head_dim = step.config.head_dim;
-  summary.head_dim_v = step.config.head_dim_v;
-  summary.block_m = step.config.block_m;
-  summary.block_n = step.config.block_n;
-  summary.split_k = splits;
-  summary.masked = step.config.masked;
-  summary.softcap = step.config.softcap;
-  return summary;
-}
-
-std::string tile_sentence(const Config& c) {
-  return text(c.block_m) + " query rows by " + text(c.block_n) + " keys, " + text(c.stages) +
-         " stages";
-}
-
 void explain_sm90(const Sm90Forward& fast, const Problem& p, PassPlan& pass) {
   const Config& c = fast.step.config;
   if (fast.split) {
@@ -254,50 +210,6 @@ PassPlan plan_forward(const Problem& p, const DeviceCaps& caps, const TunedTable
   if (!tuned.complaint().empty()) {
     pass.why.push_back("tuning table " + tuned.file() + " is not used: " + tuned.complaint());
   }
-  return pass;
-}
-
-std::optional<MmaBackward> backward_kernel(const Config& config, std::int64_t tiles,
-                                           std::int64_t slices, std::int64_t heads) {
-  if (tiles * slices * heads == 0) return std::nullopt;
-  return MmaBackward{make_step(config, needs_mma_backward(config), tiles * slices * heads), tiles,
-                     slices};
-}
-
-/// Pieces that sums of `dim` columns are cut into; the last may be narrower.
-std::int64_t slices_of(std::int64_t dim, std::int64_t columns) {
-  return columns == 0 ? 1 : ceil_div(dim, columns);
-}
-
-PassPlan plan_backward(const Problem& p, const DeviceCaps& caps) {
-  PassPlan pass;
-  auto detail = std::make_shared<BackwardDetail>();
-  detail->score = score_of(p);
-  const MmaBackwardChoice choice = choose_mma_backward(p, caps);
-  const Config& dq = choice.dq;
-  const Config& dkv = choice.dkv;
-  const std::int64_t heads = p.batch * p.num_heads;
-  const std::int64_t rows = heads * p.seqlen_q;
-  detail->delta = backward_kernel(choice.delta, ceil_div(rows, choice.delta.warps), 1, 1);
-  detail->dq = backward_kernel(dq, ceil_div(p.seqlen_q, dq.block_m),
-                               slices_of(p.head_dim, dq.columns), heads);
-  detail->dkv = backward_kernel(
-      dkv, ceil_div(p.seqlen_k, dkv.block_m),
-      std::max(slices_of(p.head_dim, dkv.columns), slices_of(p.head_dim_v, dkv.columns_v)),
-      p.batch * p.num_heads_kv);
-  pass.workspace_bytes = static_cast<std::size_t>(rows) * sizeof(float);
-  for (const auto* kernel : {&detail->delta, &detail->dq, &detail->dkv}) {
-    if (*kernel) pass.kernels.push_back((*kernel)->step.kernel);
-  }
-  if (detail->dkv) {
-    pass.config = summary_of(detail->dkv->step, 1);
-    pass.units = detail->dkv->step.launch.grid[0];
-  }
-  pass.why.push_back("delta, then dq over query tiles (" + tile_sentence(dq) +
-                     "), then dk and dv over key tiles (" + tile_sentence(dkv) +
-                     "): weights are computed twice and nothing is added across blocks, so the "
-                     "result has the same bits every time");
-  pass.detail = detail;
   return pass;
 }
 

@@ -61,7 +61,16 @@ struct ForwardDetail final : PassDetail {
   std::optional<MmaForward> any;    ///< always there, but for problems without output
 };
 
-/// One of the three backward kernels; none where there is nothing for it to do.
+/// What the backward kernels of Hopper read of every query (kernels/statistics.cuh). It comes first
+/// in the workspace: lse_log2, then delta, each [batch * num_heads][rows_padded].
+struct BackwardStatistics {
+  Step step;
+  std::int64_t rows_padded = 0;
+  std::int64_t rows = 0;  ///< batch * num_heads * rows_padded
+  std::size_t bytes = 0;  ///< of both
+};
+
+/// One of the three backward kernels of sm_80; none where there is nothing for it to do.
 struct MmaBackward {
   Step step;
   std::int64_t tiles = 0;
@@ -70,7 +79,8 @@ struct MmaBackward {
 
 struct BackwardDetail final : PassDetail {
   ScoreParams score;
-  std::optional<MmaBackward> delta, dq, dkv;  ///< in the order of launch; delta is the workspace
+  std::optional<BackwardStatistics> statistics;  ///< where there is a form for Hopper
+  std::optional<MmaBackward> delta, dq, dkv;     ///< in the order of launch; delta is the workspace
 };
 
 /// Throws Error(unsupported) that says why where the device cannot run the problem.

@@ -6,6 +6,7 @@
 
 #include "core/problem.hpp"
 #include "cuda/cuda_plan.hpp"
+#include "cuda/kernels/mma_params.h"
 
 namespace ingot::cuda {
 
@@ -26,12 +27,22 @@ struct BackwardCall {
   StreamHandle stream;
 };
 
+/// A tensor as kernels take it that read any strides.
+MatrixView view_of(const ConstTensor& tensor, Dtype dtype);
+
 /// False, and nothing launched, where the copy engine cannot address q, k or v.
 bool launch_sm90(const Device& device, const ForwardCall& call, std::byte* workspace,
                  const Loader& load);
 /// `run_if`, where given, is read by the kernels: 0 and they do nothing.
 void launch_mma(const Device& device, const ForwardCall& call, std::byte* workspace,
                 const Loader& load, const int* run_if = nullptr);
+/// Fills what `BackwardDetail::statistics` describes, at the start of the workspace.
+void launch_statistics(const Device& device, const BackwardCall& call, std::byte* workspace,
+                       const Loader& load);
+/// The form of the plan for Hopper; false, and nothing launched, where there is none or the copy
+/// engine cannot address q, k, v or dout.
+bool launch_hopper_backward(const Device& device, const BackwardCall& call, std::byte* workspace,
+                            const Loader& load);
 void launch_mma_backward(const Device& device, const BackwardCall& call, std::byte* workspace,
                          const Loader& load);
 

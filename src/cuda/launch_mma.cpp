@@ -16,6 +16,8 @@ bool is_vector(const void* data, const Strides& stride, std::int64_t element) {
                      [&](std::int64_t s) { return s * element % vector_bytes == 0; });
 }
 
+}  // namespace
+
 MatrixView view_of(const ConstTensor& t, Dtype dtype) {
   MatrixView view{};
   view.data = const_cast<void*>(t.data);
@@ -23,8 +25,6 @@ MatrixView view_of(const ConstTensor& t, Dtype dtype) {
   view.vector = is_vector(t.data, t.stride, size_bytes(dtype)) ? 1 : 0;
   return view;
 }
-
-}  // namespace
 
 void launch_mma(const Device& device, const ForwardCall& call, std::byte* workspace,
                 const Loader& load, const int* run_if) {

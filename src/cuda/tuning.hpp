@@ -14,6 +14,9 @@
 
 namespace ingot::cuda {
 
+inline std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+inline std::int64_t round_up(std::int64_t a, std::int64_t b) { return ceil_div(a, b) * b; }
+
 /// What a Config needs at its launch.
 struct Needs {
   std::int64_t threads = 0;
@@ -41,5 +44,8 @@ struct MmaBackwardChoice {
 };
 MmaBackwardChoice choose_mma_backward(const Problem& problem, const DeviceCaps& caps);
 Needs needs_mma_backward(const Config& config);
+
+/// kernels/statistics.cuh: lse and delta of the queries for the backward kernels of Hopper.
+Config choose_statistics(const Problem& problem, const DeviceCaps& caps);
 
 }  // namespace ingot::cuda

@@ -142,9 +142,6 @@ std::int64_t chunk_of(std::int64_t columns, std::int64_t most) {
   return best;
 }
 
-namespace {
-
-/// Machine code of a compute capability runs on later ones of the same major number.
 std::string_view arch_of(const DeviceCaps& caps) {
   struct Target {
     int sm;
@@ -157,8 +154,6 @@ std::string_view arch_of(const DeviceCaps& caps) {
   }
   return "sm_80";
 }
-
-}  // namespace
 
 Config common_config(const Problem& p, const DeviceCaps& caps) {
   Config c;

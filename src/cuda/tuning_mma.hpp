@@ -10,10 +10,10 @@ namespace ingot::cuda {
 
 inline constexpr std::int64_t lanes = 32, mma_rows = 16, mma_cols = 16;
 
-inline std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
-inline std::int64_t round_up(std::int64_t a, std::int64_t b) { return ceil_div(a, b) * b; }
-
 TypeName type_of(Dtype dtype);
+/// What is compiled for a device: code of a compute capability runs on later ones of the same major
+/// number.
+std::string_view arch_of(const DeviceCaps& caps);
 
 inline bool is_f32(const Config& c) { return c.element == TypeName{"float"}; }
 inline std::int64_t element_bytes(const Config& c) { return is_f32(c) ? 4 : 2; }

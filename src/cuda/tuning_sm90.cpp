@@ -36,7 +36,6 @@ constexpr double least_operations_f32 = 1e9;  // five more launches cost about 1
 constexpr std::int64_t tile_rows = 64, row_bytes = 128;
 constexpr std::int64_t most_shared = 232448;
 
-std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 std::int64_t panels(std::int64_t dim) { return ceil_div(dim, 64); }
 
 bool is_masked(const Problem& p) {

@@ -1,0 +1,34 @@
+// What the plans of the passes have in common.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "cuda/cuda_plan.hpp"
+#include "cuda/tuning.hpp"
+
+namespace ingot::cuda {
+
+inline std::string text(std::int64_t n) { return std::to_string(n); }
+
+ScoreParams score_of(const Problem& problem);
+/// Throws Error(unsupported) where the grid cannot be had.
+Step make_step(const Config& config, const Needs& needs, std::int64_t blocks);
+/// What `ingot explain` shows of a plan's main kernel.
+ingot::Config summary_of(const Step& step, std::int64_t splits);
+std::string tile_sentence(const Config& config);
+
+/// One way to run the backward pass, for explain and the caller's workspace. Points into the
+/// BackwardDetail it was made with.
+struct Form {
+  std::vector<const Step*> steps;  ///< in the order of launch
+  const Step* main = nullptr;
+  std::size_t workspace_bytes = 0;
+  std::string why;
+};
+
+PassPlan plan_backward(const Problem& problem, const DeviceCaps& caps);
+
+}  // namespace ingot::cuda
