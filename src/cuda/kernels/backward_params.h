@@ -16,4 +16,30 @@ struct StatisticsParams {
   Index rows;         ///< batch * heads * rows_padded
 };
 
+/// Kernels backward_stored_sm90 and backward_stored_wide_sm90(StoredParams, TensorMap k, v, q,
+/// dout, ds): dk and dv of some keys, and dS of all queries for them, without the factor scale. A
+/// block of threads takes one tile of keys, the query heads of its group in turn.
+///
+/// Maps have rank 5 and 128-byte swizzle: k, v, q, dout over (head_dim, seqlen, head, batch, 1) in
+/// boxes of 64 columns by 64 rows (of k and v: by the keys of a tile); ds over (query, key of this
+/// launch, 1, matrix, 1) in boxes of 64 by 64, a matrix being a query head of this launch.
+struct StoredParams {
+  ScoreParams score;
+  const float* lse_log2;  ///< of StatisticsParams
+  const float* delta;
+  void* dk;  ///< null: not wanted
+  void* dv;
+  Index dk_stride[4];
+  Index dv_stride[4];
+  int dk_vector;  ///< columns one aligned store may write: 8 (16-bit types), 2 or 1
+  int dv_vector;
+  int rows_padded;
+  int num_heads_kv;
+  int group;       ///< query heads of one head of k
+  int head_first;  ///< of batch * num_heads_kv, that this launch begins with
+  int key_first;   ///< a multiple of 128
+  int tiles;       ///< of keys, of one head, in this launch
+  int stores_ds;   ///< 0: dq is not wanted
+};
+
 }  // namespace ingot

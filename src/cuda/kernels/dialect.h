@@ -73,8 +73,36 @@ INGOT_FN u32 pack<f16>(float low, float high) {
   return r;
 }
 
-INGOT_FN float low_of(u32 pair) { return __uint_as_float(pair << 16); }  // bf16
-INGOT_FN float high_of(u32 pair) { return __uint_as_float(pair & 0xFFFF0000u); }
+// The two of them again.
+template <class T>
+INGOT_FN float low_of(u32 pair);
+template <class T>
+INGOT_FN float high_of(u32 pair);
+
+template <>
+INGOT_FN float low_of<bf16>(u32 pair) {
+  return __uint_as_float(pair << 16);
+}
+template <>
+INGOT_FN float high_of<bf16>(u32 pair) {
+  return __uint_as_float(pair & 0xFFFF0000u);
+}
+template <>
+INGOT_FN float low_of<f16>(u32 pair) {
+  float x;
+  asm("{\n.reg .b16 low, high;\nmov.b32 {low, high}, %1;\ncvt.f32.f16 %0, low;\n}"
+      : "=f"(x)
+      : "r"(pair));
+  return x;
+}
+template <>
+INGOT_FN float high_of<f16>(u32 pair) {
+  float x;
+  asm("{\n.reg .b16 low, high;\nmov.b32 {low, high}, %1;\ncvt.f32.f16 %0, high;\n}"
+      : "=f"(x)
+      : "r"(pair));
+  return x;
+}
 
 // The same number, of which the compiler knows nothing: what follows from it is computed again
 // rather than kept in registers.

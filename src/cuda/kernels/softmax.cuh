@@ -110,8 +110,8 @@ INGOT_FN void pack_weights(float (&s)[Count], u32 (&p)[Planes][Count / 2]) {
     for (int i = 0; i < Count / 2; ++i) {
       p[plane][i] = pack<T>(s[2 * i], s[2 * i + 1]);
       if (plane + 1 < Planes) {
-        s[2 * i] -= low_of(p[plane][i]);
-        s[2 * i + 1] -= high_of(p[plane][i]);
+        s[2 * i] -= low_of<T>(p[plane][i]);
+        s[2 * i + 1] -= high_of<T>(p[plane][i]);
       }
     }
   }

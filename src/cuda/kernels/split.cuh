@@ -34,8 +34,8 @@ extern "C" __global__ void __launch_bounds__(256)
 #pragma unroll
     for (int i = 0; i < width / 2; ++i) {
       term[i] = pack<bf16>(x[2 * i], x[2 * i + 1]);
-      x[2 * i] -= low_of(term[i]);
-      x[2 * i + 1] -= high_of(term[i]);
+      x[2 * i] -= low_of<bf16>(term[i]);
+      x[2 * i + 1] -= high_of<bf16>(term[i]);
     }
     *reinterpret_cast<uint4*>(to) = make_uint4(term[0], term[1], term[2], term[3]);
   }

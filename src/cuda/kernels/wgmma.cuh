@@ -41,6 +41,14 @@ INGOT_FN void settle(float (&d)[Count]) {
   for (int i = 0; i < Count; ++i) asm volatile("" : "+f"(d[i])::"memory");
 }
 
+// Emits nothing: the numbers are of no further use. Without it they stay in registers until a
+// product overwrites them, since its instruction could add to them.
+template <int Count>
+INGOT_FN void forget(float (&d)[Count]) {
+#pragma unroll
+  for (int i = 0; i < Count; ++i) asm volatile("" : "=f"(d[i]));
+}
+
 // Descriptor of a tile with 128-byte swizzle: panels of 64 columns, 1024-byte groups of 8 rows.
 // `panel_bytes` is the distance of panels and read only where B is taken by columns (transposed).
 // Adding bytes / 16 to a descriptor moves its tile: 32 bytes are the next 16 columns, 2048 the next
