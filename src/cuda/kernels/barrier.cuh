@@ -85,4 +85,18 @@ struct Place {
   INGOT_FN explicit Place(int n) : slot(n % Slots), phase(static_cast<u32>(n / Slots) & 1) {}
 };
 
+// The slot of a ring whose next tile is due, for any number of slots: waits for a full slot pass
+// `phase`, waits for an empty one the other.
+template <int Slots>
+struct Ring {
+  int slot = 0;
+  u32 phase = 0;
+
+  INGOT_FN void next() {
+    const bool wraps = ++slot == Slots;
+    slot = wraps ? 0 : slot;
+    phase ^= wraps ? 1u : 0u;
+  }
+};
+
 }  // namespace ingot
