@@ -70,6 +70,14 @@ struct BackwardStatistics {
   std::size_t bytes = 0;  ///< of both
 };
 
+/// A product of matrices in the workspace with a tensor (kernels/product_sm90.cuh). The launch
+/// takes as much of the grid as it has tiles for.
+struct Product {
+  Step step;
+  std::int64_t dim = 0;     ///< columns of the result
+  std::int64_t slices = 1;  ///< of Config::columns columns
+};
+
 /// One of the three backward kernels of sm_80; none where there is nothing for it to do.
 struct MmaBackward {
   Step step;

@@ -30,6 +30,10 @@ struct BackwardCall {
 /// A tensor as kernels take it that read any strides.
 MatrixView view_of(const ConstTensor& tensor, Dtype dtype);
 
+/// Columns of an output that one aligned store of an accumulator's owner may write: 8 (16-bit
+/// types), 2 or 1.
+int store_width(const Tensor& out, Dtype dtype);
+
 /// False, and nothing launched, where the copy engine cannot address q, k or v.
 bool launch_sm90(const Device& device, const ForwardCall& call, std::byte* workspace,
                  const Loader& load);

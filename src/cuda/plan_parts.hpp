@@ -20,6 +20,9 @@ Step make_step(const Config& config, const Needs& needs, std::int64_t blocks);
 ingot::Config summary_of(const Step& step, std::int64_t splits);
 std::string tile_sentence(const Config& config);
 
+Product plan_product(const Problem& problem, const DeviceCaps& caps, std::int64_t dim, Dtype output,
+                     bool by_keys, std::int64_t planes);
+
 /// One way to run the backward pass, for explain and the caller's workspace. Points into the
 /// BackwardDetail it was made with.
 struct Form {

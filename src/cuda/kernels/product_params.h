@@ -22,8 +22,8 @@ struct ProductParams {
   float* partial;       ///< where the sums go instead of to `out`; null: this is the last chunk
   Index partial_head;   ///< elements of a head in them
   int partial_pitch;
-  int dim;          ///< columns of out and B
-  int out_vector;   ///< columns of out one aligned store may write: 8 (16-bit types), 4 (f32), 2, 1
+  int dim;         ///< columns of out and B
+  int out_vector;  ///< columns of out one aligned store may write: 8 (16-bit types), 2 or 1
   float factor;
   int num_heads;      ///< of q
   int group;          ///< query heads of one head of k

@@ -14,7 +14,7 @@ struct ProductShape {
   static constexpr int warpgroups = Config::warpgroups, stages = Config::stages;
   static constexpr int planes = Config::planes, columns = Config::columns;
   static constexpr int block_m = Config::block_m;
-  static constexpr int row_blocks = block_m / 64;              // of 64 rows
+  static constexpr int row_blocks = block_m / 64;               // of 64 rows
   static constexpr int of_warpgroup = row_blocks / warpgroups;  // of them, the accumulators of one
   static constexpr int panels = (columns + 63) / 64;            // of 64 columns of B
   static constexpr int threads = 128 * (warpgroups + 1);
@@ -32,10 +32,10 @@ struct ProductShape {
   static_assert(row_blocks % warpgroups == 0, "rows: 64 times a multiple of the warpgroups");
 };
 
-// A tile of rows of one head of the result, by one slice of its columns, and the blocks of 64 of the
-// contraction that it takes: of each query head of the group in turn where the rows are keys.
+// A tile of rows of one head of the result, by one slice of its columns, and the blocks of 64 of
+// the contraction that it takes: of each query head of the group in turn where the rows are keys.
 struct ProductTile {
-  int head;         // of out, within this launch
+  int head;  // of out, within this launch
   int batch, head_in_batch;
   int row, column;  // first
   int rows_end;     // of the rows that are there

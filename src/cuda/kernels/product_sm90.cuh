@@ -1,8 +1,9 @@
 // A stored matrix times a tensor of the caller, on Hopper: dq = dS K, dk = dS^T Q, dv = P^T dO. One
-// warpgroup loads through the tensor memory accelerator, the others multiply and store. The matrices
-// lie with their queries contiguous (stored.h): as keys by queries they are A by rows, as queries by
-// keys A by columns, which products of 16-bit numbers may take; B is taken by columns.
+// warpgroup loads through the tensor memory accelerator, the others multiply and store. The
+// matrices lie with their queries contiguous (stored.h): as keys by queries they are A by rows, as
+// queries by keys A by columns, which products of 16-bit numbers may take; B is taken by columns.
 #include "cuda/kernels/product_store.cuh"
+#include "cuda/kernels/softmax.cuh"
 #include "cuda/kernels/terms.cuh"
 #include "cuda/kernels/tma.cuh"
 #include "cuda/kernels/wgmma.cuh"

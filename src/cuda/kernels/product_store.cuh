@@ -1,48 +1,10 @@
 // The end of a tile of product_sm90: sums to memory, with those of the chunks before.
 #pragma once
 
-#include "cuda/kernels/forward_store.cuh"
 #include "cuda/kernels/product_shape.cuh"
+#include "cuda/kernels/store_columns.cuh"
 
 namespace ingot {
-
-INGOT_FN void store_two(float* to, float x, float y) {
-  asm volatile("st.global.v2.f32 [%0], {%1, %2};" ::"l"(to), "f"(x), "f"(y) : "memory");
-}
-
-// One row of this thread (h = 0 or 1), called by whole warps; columns past `dim` are left alone.
-template <class Output, int Count>
-INGOT_FN void store_product_row(const ProductParams& params, Output* row, int dim, bool valid,
-                                const float (&sum)[Count], int h) {
-  constexpr int blocks = Count / 4;  // of 8 columns
-  constexpr int wide = sizeof(Output) == 2 ? blocks / 4 * 4 : 0;
-  const bool vectors = wide > 0 && params.out_vector == 8;
-  const int lane = threadIdx.x % 4;
-  const Index step = params.out_stride[3];
-  const auto x = [&](int block, int c) { return sum[4 * block + 2 * h + c] * params.factor; };
-#pragma unroll
-  for (int i = 0; i < blocks; ++i) {
-    if constexpr (wide > 0) {
-      if (vectors && i < wide) {
-        if (i % 4 != 0) continue;
-        u32 packed[4];
-#pragma unroll
-        for (int j = 0; j < 4; ++j) packed[j] = pack<Output>(x(i + j, 0), x(i + j, 1));
-        transpose_quad(packed);
-        if (valid && 8 * (i + lane) < dim) store_16_bytes(row + 8 * (i + lane), packed);
-        continue;
-      }
-    }
-    const int column = 8 * i + 2 * lane;
-    if (!valid || column >= dim) continue;
-    if (sizeof(Output) == 4 && params.out_vector >= 2 && column + 1 < dim) {
-      store_two(reinterpret_cast<float*>(row + column), x(i, 0), x(i, 1));
-    } else {
-      store_pair(row + column * step, step, params.out_vector >= 2, column + 1 < dim, x(i, 0),
-                 x(i, 1));
-    }
-  }
-}
 
 // Adds the sums of the chunks before, or leaves these for the next.
 template <bool Add, int Count>
@@ -57,7 +19,7 @@ INGOT_FN void exchange_row(float* row, int dim, bool valid, float (&sum)[Count],
       x[0] += before.x;
       x[1] += before.y;
     } else {
-      store_two(row + column, x[0], x[1]);
+      store_pair(row + column, 1, true, true, x[0], x[1]);
     }
   }
 }
@@ -85,7 +47,7 @@ INGOT_FN void store_product(const ProductParams& params, const ProductTile& tile
     Output* const out = static_cast<Output*>(params.out) + tile.batch * params.out_stride[0] +
                         tile.head_in_batch * params.out_stride[1] + row * params.out_stride[2] +
                         tile.column * params.out_stride[3];
-    store_product_row(params, out, dim, valid, sum, h);
+    store_columns(out, dim, params.out_stride[3], params.out_vector, valid, sum, h, params.factor);
   }
 }
 

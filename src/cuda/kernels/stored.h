@@ -1,10 +1,10 @@
-// The matrices P and dS that backward kernels keep in the workspace: how they lie there, and which of
-// their tiles are written. Read by hosts and kernels.
+// The matrices P and dS that backward kernels keep in the workspace: how they lie there, and which
+// of their tiles are written. Read by hosts and kernels.
 //
 // [matrix][plane][keys_padded][rows_padded] of 16 bits, the queries contiguous. A matrix belongs to
-// a query head; its keys are a chunk of the sequence from key_first on. They are written and read in
-// tiles of 64 keys by 64 queries. Only tiles that hold a visible pair are written, and nothing else
-// is read.
+// a query head; its keys are a chunk of the sequence from key_first on. They are written and read
+// in tiles of 64 keys by 64 queries. Only tiles that hold a visible pair are written, and nothing
+// else is read.
 #pragma once
 
 #include "algorithm/params.h"
