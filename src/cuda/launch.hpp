@@ -47,7 +47,11 @@ void launch_statistics(const Device& device, const BackwardCall& call, std::byte
 /// engine cannot address q, k, v or dout.
 bool launch_hopper_backward(const Device& device, const BackwardCall& call, std::byte* workspace,
                             const Loader& load);
+/// False, and nothing launched, where the copy engine cannot address q, k, v or dout.
+bool launch_unfused(const Device& device, const BackwardCall& call, std::byte* workspace,
+                    const Loader& load);
+/// `run_if` as above.
 void launch_mma_backward(const Device& device, const BackwardCall& call, std::byte* workspace,
-                         const Loader& load);
+                         const Loader& load, const int* run_if = nullptr);
 
 }  // namespace ingot::cuda

@@ -100,11 +100,11 @@ void launch_product(const Device& device, const ProductCall& call, StreamHandle 
   ProductParams params = params_of(call);
   TensorMap a = encode_stored(device.driver(), call.a, dtype_of(step.config.element));
   TensorMap b = call.b;
-  // Tiles under a mask differ in length: the device hands them out, the longest first. Equal ones
-  // go to blocks that stay, which load a tile while they end another.
+  // A block a tile: the device hands them out, under a mask the longest first, and goes on with the
+  // next product where this one has none left.
   Launch launch = step.launch;
-  launch.grid[0] =
-      step.config.masked ? params.units : std::min<std::int64_t>(params.units, launch.grid[0]);
+  launch.grid[0] = params.units;
+  launch.overlap_previous = call.overlaps_product;
   void* const arguments[] = {&params, &a, &b};
   device.launch(load(step), launch, stream, arguments);
 }

@@ -45,6 +45,8 @@ struct ProductCall {
   /// one chunk holds all keys, and where rows are keys.
   float* sums = nullptr;
   bool is_first = true, is_last = true;
+  /// The launch before is a product too: this one takes multiprocessors that it leaves idle.
+  bool overlaps_product = false;
 };
 
 /// Elements of `sums` for one head.

@@ -48,8 +48,13 @@ struct MmaBackwardChoice {
 MmaBackwardChoice choose_mma_backward(const Problem& problem, const DeviceCaps& caps);
 Needs needs_mma_backward(const Config& config);
 
-/// kernels/product_sm90.cuh: a result of `dim` columns whose rows are keys or queries, from matrices
-/// of `planes` terms.
+/// kernels/scores_sm90.cuh. Nothing where the unfused form is not worth its launches; `why_not`
+/// then says why.
+std::optional<Config> choose_scores(const Problem& problem, std::string& why_not);
+Needs needs_scores(const Config& config);
+
+/// kernels/product_sm90.cuh: a result of `dim` columns whose rows are keys or queries, from
+/// matrices of `planes` terms.
 Config choose_product(const Problem& problem, std::int64_t dim, Dtype output, bool by_keys,
                       std::int64_t planes);
 Needs needs_product(const Config& config);

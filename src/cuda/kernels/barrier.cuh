@@ -56,6 +56,11 @@ INGOT_FN void named_barrier_arrive(int id, int threads) {
   asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(threads) : "memory");
 }
 
+// Grids launched to overlap: lets the next one start when all blocks have said so, and waits until
+// the one before is done (at once where this grid was launched the usual way).
+INGOT_FN void start_next_grid() { asm volatile("griddepcontrol.launch_dependents;" ::: "memory"); }
+INGOT_FN void wait_for_previous_grid() { asm volatile("griddepcontrol.wait;" ::: "memory"); }
+
 INGOT_FN int cluster_rank() {
   u32 r;
   asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(r));

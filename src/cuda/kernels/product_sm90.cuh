@@ -193,6 +193,7 @@ extern "C" __global__ void __launch_bounds__(ingot::ProductShape<Config>::thread
   const u32 shared = (shared_address(memory) + 1023) & ~1023u;
   const int warpgroup = __shfl_sync(~0u, static_cast<int>(threadIdx.x) / 128, 0);
   const ProductSteps<Config> steps{params, shared};
+  start_next_grid();  // a product too: it reads nothing of this one
   if (threadIdx.x == 0) {
     for (int i = 0; i < Shape::stages; ++i) {
       mbarrier_init(steps.full(i), 1);
@@ -203,7 +204,10 @@ extern "C" __global__ void __launch_bounds__(ingot::ProductShape<Config>::thread
   __syncthreads();
   if (warpgroup == Shape::warpgroups) {
     give_registers<Shape::loader_registers>();
-    if (threadIdx.x % 128 == 0) steps.load(a, b);
+    if (threadIdx.x % 128 == 0) {
+      steps.load(a, b);
+      wait_for_previous_grid();  // who waits for this grid waits for those it overlapped
+    }
   } else {
     take_registers<Shape::registers>();
     steps.compute(warpgroup);

@@ -34,4 +34,33 @@ INGOT_FN void tma_load_multicast(u32 to, const TensorMap& map, const BoxAt& at, 
       : "memory");
 }
 
+// A box of shared memory to a tensor; what lies beyond the edges is left out. Stores are counted by
+// the thread that asks for them: commit closes a group.
+INGOT_FN void tma_store(const TensorMap& map, const BoxAt& at, u32 from) {
+  asm volatile(
+      "cp.async.bulk.tensor.5d.global.shared::cta.bulk_group [%0, {%1, %2, %3, %4, %5}], [%6];" ::
+          "l"(&map),
+      "r"(at.x[0]), "r"(at.x[1]), "r"(at.x[2]), "r"(at.x[3]), "r"(at.x[4]), "r"(from)
+      : "memory");
+}
+INGOT_FN void bulk_commit() { asm volatile("cp.async.bulk.commit_group;" ::: "memory"); }
+// Until all but `InFlight` groups have read their shared memory, or are done.
+template <int InFlight>
+INGOT_FN void bulk_wait_read() {
+  asm volatile("cp.async.bulk.wait_group.read %0;" ::"n"(InFlight) : "memory");
+}
+template <int InFlight>
+INGOT_FN void bulk_wait() {
+  asm volatile("cp.async.bulk.wait_group %0;" ::"n"(InFlight) : "memory");
+}
+
+// Contiguous memory to shared memory: all in multiples of 16 bytes.
+INGOT_FN void bulk_load(u32 to, const void* from, int bytes, u32 barrier) {
+  asm volatile(
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::
+          "r"(to),
+      "l"(from), "r"(bytes), "r"(barrier)
+      : "memory");
+}
+
 }  // namespace ingot
