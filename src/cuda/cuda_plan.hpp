@@ -70,6 +70,14 @@ struct BackwardStatistics {
   std::size_t bytes = 0;  ///< of both
 };
 
+/// A product of matrices in the workspace with a tensor (kernels/product_sm90.cuh). The launch
+/// takes as much of the grid as it has tiles for.
+struct Product {
+  Step step;
+  std::int64_t dim = 0;     ///< columns of the result
+  std::int64_t slices = 1;  ///< of Config::columns columns
+};
+
 /// One of the three backward kernels of sm_80; none where there is nothing for it to do.
 struct MmaBackward {
   Step step;
@@ -77,10 +85,26 @@ struct MmaBackward {
   std::int64_t column_slices = 1;
 };
 
+/// Backward that keeps P and dS of a group of heads, or of a chunk of one head's keys, in the
+/// workspace: the kernel scores_sm90 writes them, products make the gradients. The workspace holds
+/// the statistics, f32: a flag and the terms of this group's q, k, v and dout, then P, dS and dq's
+/// sums.
+struct UnfusedBackward {
+  std::int64_t planes = 1;    ///< terms of bf16 an f32 number is split into; else 1
+  std::optional<Step> split;  ///< f32 only
+  Step scores;
+  Product dv, dk, dq;
+  std::int64_t heads_kv_at_once = 0;  ///< with all query heads that read them
+  std::int64_t keys_at_once = 0;      ///< all, or a multiple of 128 of one head
+  std::int64_t matrix_bytes = 0;      ///< of P, and of dS
+  std::int64_t sums_bytes = 0;        ///< of dq over several chunks of keys; else 0
+};
+
 struct BackwardDetail final : PassDetail {
   ScoreParams score;
   std::optional<BackwardStatistics> statistics;  ///< where there is a form for Hopper
-  std::optional<MmaBackward> delta, dq, dkv;     ///< in the order of launch; delta is the workspace
+  std::optional<UnfusedBackward> unfused;
+  std::optional<MmaBackward> delta, dq, dkv;  ///< in the order of launch; delta is the workspace
 };
 
 /// Throws Error(unsupported) that says why where the device cannot run the problem.

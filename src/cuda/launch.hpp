@@ -30,6 +30,10 @@ struct BackwardCall {
 /// A tensor as kernels take it that read any strides.
 MatrixView view_of(const ConstTensor& tensor, Dtype dtype);
 
+/// Columns of an output that one aligned store of an accumulator's owner may write: 8 (16-bit
+/// types), 2 or 1.
+int store_width(const Tensor& out, Dtype dtype);
+
 /// False, and nothing launched, where the copy engine cannot address q, k or v.
 bool launch_sm90(const Device& device, const ForwardCall& call, std::byte* workspace,
                  const Loader& load);
@@ -43,7 +47,11 @@ void launch_statistics(const Device& device, const BackwardCall& call, std::byte
 /// engine cannot address q, k, v or dout.
 bool launch_hopper_backward(const Device& device, const BackwardCall& call, std::byte* workspace,
                             const Loader& load);
+/// False, and nothing launched, where the copy engine cannot address q, k, v or dout.
+bool launch_unfused(const Device& device, const BackwardCall& call, std::byte* workspace,
+                    const Loader& load);
+/// `run_if` as above.
 void launch_mma_backward(const Device& device, const BackwardCall& call, std::byte* workspace,
-                         const Loader& load);
+                         const Loader& load, const int* run_if = nullptr);
 
 }  // namespace ingot::cuda

@@ -22,8 +22,9 @@ void launch_statistics(const Device& device, const BackwardCall& call, std::byte
   device.launch(load(statistics.step), statistics.step.launch, call.stream, arguments);
 }
 
-bool launch_hopper_backward(const Device& /*device*/, const BackwardCall& /*call*/,
-                            std::byte* /*workspace*/, const Loader& /*load*/) {
+bool launch_hopper_backward(const Device& device, const BackwardCall& call, std::byte* workspace,
+                            const Loader& load) {
+  if (call.detail.unfused) return launch_unfused(device, call, workspace, load);
   return false;
 }
 

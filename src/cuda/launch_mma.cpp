@@ -66,7 +66,7 @@ void launch_mma(const Device& device, const ForwardCall& call, std::byte* worksp
 }
 
 void launch_mma_backward(const Device& device, const BackwardCall& call, std::byte* workspace,
-                         const Loader& load) {
+                         const Loader& load, const int* run_if) {
   const Problem& p = call.problem;
   const BackwardArgs& args = call.args;
   MmaBackwardParams params{};
@@ -81,6 +81,7 @@ void launch_mma_backward(const Device& device, const BackwardCall& call, std::by
   params.dv = view_of(args.dv, p.dv);
   params.delta = reinterpret_cast<float*>(workspace);
   params.score = call.detail.score;
+  params.run_if = run_if;
   params.batch = p.batch;
   params.heads = p.num_heads;
   params.group = p.num_heads / p.num_heads_kv;

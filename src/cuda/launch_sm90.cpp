@@ -115,20 +115,6 @@ std::optional<Maps> encode_maps(const Driver& driver, const ForwardCall& call) {
   return Maps{*q, *k, *v};
 }
 
-/// Columns of o that one aligned store may write.
-int store_width(const Tensor& o, Dtype dtype) {
-  const std::int64_t element = size_bytes(dtype);
-  if (o.stride[3] != 1) return 1;
-  const auto all_multiples_of = [&](std::int64_t columns) {
-    const auto address = reinterpret_cast<std::uintptr_t>(o.data);
-    return address % static_cast<std::uintptr_t>(columns * element) == 0 &&
-           std::all_of(o.stride.begin(), o.stride.begin() + 3,
-                       [&](std::int64_t stride) { return stride % columns == 0; });
-  };
-  if (element == 2 && all_multiples_of(8)) return 8;
-  return all_multiples_of(2) ? 2 : 1;
-}
-
 ForwardParams params_of(const ForwardCall& call) {
   const Problem& p = call.problem;
   const Sm90Forward& fast = *call.detail.fast;
@@ -150,6 +136,19 @@ ForwardParams params_of(const ForwardCall& call) {
 }
 
 }  // namespace
+
+int store_width(const Tensor& o, Dtype dtype) {
+  const std::int64_t element = size_bytes(dtype);
+  if (o.stride[3] != 1) return 1;
+  const auto all_multiples_of = [&](std::int64_t columns) {
+    const auto address = reinterpret_cast<std::uintptr_t>(o.data);
+    return address % static_cast<std::uintptr_t>(columns * element) == 0 &&
+           std::all_of(o.stride.begin(), o.stride.begin() + 3,
+                       [&](std::int64_t stride) { return stride % columns == 0; });
+  };
+  if (element == 2 && all_multiples_of(8)) return 8;
+  return all_multiples_of(2) ? 2 : 1;
+}
 
 bool launch_sm90(const Device& device, const ForwardCall& call, std::byte* workspace,
                  const Loader& load) {

@@ -33,6 +33,14 @@ Step make_step(const Config& config, const Needs& needs, std::int64_t blocks) {
   return step;
 }
 
+Product plan_product(const Problem& p, std::int64_t dim, Dtype output, bool by_keys,
+                     std::int64_t planes) {
+  const Config config = choose_product(p, dim, output, by_keys, planes);
+  Product product{make_step(config, needs_product(config), 1), dim, 1};
+  product.slices = ceil_div(dim, config.columns);
+  return product;
+}
+
 ingot::Config summary_of(const Step& step, std::int64_t splits) {
   ingot::Config summary;
   summary.kernel = step.config.kernel;

@@ -20,6 +20,9 @@ Step make_step(const Config& config, const Needs& needs, std::int64_t blocks);
 ingot::Config summary_of(const Step& step, std::int64_t splits);
 std::string tile_sentence(const Config& config);
 
+Product plan_product(const Problem& problem, std::int64_t dim, Dtype output, bool by_keys,
+                     std::int64_t planes);
+
 /// One way to run the backward pass, for explain and the caller's workspace. Points into the
 /// BackwardDetail it was made with.
 struct Form {
@@ -28,6 +31,11 @@ struct Form {
   std::size_t workspace_bytes = 0;
   std::string why;
 };
+
+/// Adds the unfused form to `detail`, which has its statistics, in at most `limit` bytes of
+/// workspace. Nothing where it cannot be had or does not pay; `why_not` then says why.
+std::optional<Form> plan_unfused(const Problem& problem, const DeviceCaps& caps, std::int64_t limit,
+                                 BackwardDetail& detail, std::string& why_not);
 
 PassPlan plan_backward(const Problem& problem, const DeviceCaps& caps);
 

@@ -17,6 +17,9 @@ namespace ingot::cuda {
 inline std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 inline std::int64_t round_up(std::int64_t a, std::int64_t b) { return ceil_div(a, b) * b; }
 
+/// Does any pair of the problem fall outside its mask?
+bool is_masked(const Problem& problem);
+
 /// What a Config needs at its launch.
 struct Needs {
   std::int64_t threads = 0;
@@ -44,6 +47,17 @@ struct MmaBackwardChoice {
 };
 MmaBackwardChoice choose_mma_backward(const Problem& problem, const DeviceCaps& caps);
 Needs needs_mma_backward(const Config& config);
+
+/// kernels/scores_sm90.cuh. Nothing where the unfused form is not worth its launches; `why_not`
+/// then says why.
+std::optional<Config> choose_scores(const Problem& problem, std::string& why_not);
+Needs needs_scores(const Config& config);
+
+/// kernels/product_sm90.cuh: a result of `dim` columns whose rows are keys or queries, from
+/// matrices of `planes` terms.
+Config choose_product(const Problem& problem, std::int64_t dim, Dtype output, bool by_keys,
+                      std::int64_t planes);
+Needs needs_product(const Config& config);
 
 /// kernels/statistics.cuh: lse and delta of the queries for the backward kernels of Hopper.
 Config choose_statistics(const Problem& problem, const DeviceCaps& caps);

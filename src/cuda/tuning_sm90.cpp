@@ -38,12 +38,6 @@ constexpr std::int64_t most_shared = 232448;
 
 std::int64_t panels(std::int64_t dim) { return ceil_div(dim, 64); }
 
-bool is_masked(const Problem& p) {
-  return ingot::is_masked(make_score_params(p.scale, p.softcap, p.seqlen_q, p.seqlen_k,
-                                            static_cast<int>(p.causal), p.window_left,
-                                            p.window_right));
-}
-
 TypeName type_name(Dtype dtype) {
   return {dtype == Dtype::f32 ? "float" : dtype == Dtype::f16 ? "f16" : "bf16"};
 }
@@ -110,6 +104,12 @@ Config config_of(const Problem& p, const Row& row) {
 }
 
 }  // namespace
+
+bool is_masked(const Problem& p) {
+  return ingot::is_masked(make_score_params(p.scale, p.softcap, p.seqlen_q, p.seqlen_k,
+                                            static_cast<int>(p.causal), p.window_left,
+                                            p.window_right));
+}
 
 // As ForwardShape in kernels/forward_shape.cuh.
 Needs needs_sm90(const Config& c) {

@@ -7,6 +7,7 @@
 extern "C" __global__ void __launch_bounds__(Config::warps * 32)
     ingot_kernel(const __grid_constant__ ingot::MmaBackwardParams p) {
   using namespace ingot;
+  if (p.run_if != nullptr && *p.run_if == 0) return;
   using T = Config::element;
   using Shape = BackwardShape<Config>;
   using Threads = Team<Config::warps * 32>;

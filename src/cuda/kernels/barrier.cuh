@@ -77,6 +77,11 @@ INGOT_FN void named_barrier_arrive(int id, int threads) {
   asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(threads) : "memory");
 }
 
+// Grids launched to overlap: lets the next one start when all blocks have said so, and waits until
+// the one before is done (at once where this grid was launched the usual way).
+INGOT_FN void start_next_grid() { asm volatile("griddepcontrol.launch_dependents;" ::: "memory"); }
+INGOT_FN void wait_for_previous_grid() { asm volatile("griddepcontrol.wait;" ::: "memory"); }
+
 INGOT_FN int cluster_rank() {
   u32 r;
   asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(r));
@@ -104,6 +109,20 @@ struct Place {
   u32 phase;
 
   INGOT_FN explicit Place(int n) : slot(n % Slots), phase(static_cast<u32>(n / Slots) & 1) {}
+};
+
+// The slot of a ring whose next tile is due, for any number of slots: waits for a full slot pass
+// `phase`, waits for an empty one the other.
+template <int Slots>
+struct Ring {
+  int slot = 0;
+  u32 phase = 0;
+
+  INGOT_FN void next() {
+    const bool wraps = ++slot == Slots;
+    slot = wraps ? 0 : slot;
+    phase ^= wraps ? 1u : 0u;
+  }
 };
 
 }  // namespace ingot

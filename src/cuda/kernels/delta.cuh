@@ -7,6 +7,7 @@
 extern "C" __global__ void __launch_bounds__(Config::warps * 32)
     ingot_kernel(const __grid_constant__ ingot::MmaBackwardParams p) {
   using namespace ingot;
+  if (p.run_if != nullptr && *p.run_if == 0) return;
   const Index row = static_cast<Index>(blockIdx.x) * Config::warps + warp();
   const Index seqlen_q = p.score.seqlen_q;
   if (row >= p.batch * p.heads * seqlen_q) return;

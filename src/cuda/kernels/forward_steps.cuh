@@ -6,6 +6,7 @@
 #include "cuda/kernels/forward_shape.cuh"
 #include "cuda/kernels/forward_store.cuh"
 #include "cuda/kernels/softmax.cuh"
+#include "cuda/kernels/terms.cuh"
 #include "cuda/kernels/tma.cuh"
 #include "cuda/kernels/wgmma.cuh"
 
@@ -107,18 +108,7 @@ struct ForwardSteps {
     }
   }
 
-  // A product of split operands is the sum of products of their terms, those below f32 left out:
-  // term 0 is (0, 0), 1 and 2 are (0, 1) and (1, 0), 3 to 5 (0, 2), (1, 1) and (2, 0).
-  static constexpr int terms = planes * (planes + 1) / 2;
-  static INGOT_FN constexpr int sum_of_planes(int term) {
-    return term >= 3 ? 2 : term >= 1 ? 1 : 0;
-  }
-  static INGOT_FN constexpr int first_plane(int term) {
-    return term - sum_of_planes(term) * (sum_of_planes(term) + 1) / 2;
-  }
-  static INGOT_FN constexpr int second_plane(int term) {
-    return sum_of_planes(term) - first_plane(term);
-  }
+  static constexpr int terms = terms_of(planes);
 
   // S = Q K^T; the small terms first.
   INGOT_FN void multiply_qk(float* s, u64 q, u64 k) const {

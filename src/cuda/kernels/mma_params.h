@@ -46,6 +46,7 @@ struct MmaBackwardParams {
   Index batch, heads, group;
   Index tiles;        // of Config::block_m queries (dq) or keys (dkv)
   int column_slices;  // of Config::columns columns of dq, or of dk and of dv
+  const int* run_if;  // null: run; else only where it is not 0
 };
 
 }  // namespace ingot

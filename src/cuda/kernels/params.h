@@ -38,10 +38,11 @@ struct SplitParams {
   int* has_special;   ///< becomes 1 where there is an Inf or NaN: a sum of terms cannot be one
   void* to;
   Index stride[4];  ///< of `from`
-  Index rows;       ///< batch * num_heads * seqlen
+  Index rows;       ///< seqlen of every head, from head_first on
   Index seqlen;
   Index plane;  ///< elements of a plane
   int num_heads;
+  int head_first;  ///< batch * num_heads + head
   int dim;
   int dim_padded;  ///< the next multiple of 8
 };

@@ -16,10 +16,11 @@ extern "C" __global__ void __launch_bounds__(256)
   const Index row = place / chunks;
   if (row >= params.rows) return;
   const int column = static_cast<int>(place - row * chunks) * width;
-  const Index head_total = row / params.seqlen, batch = head_total / params.num_heads;
+  const Index head = row / params.seqlen, head_total = head + params.head_first;
+  const Index batch = head_total / params.num_heads;
   const float* from = params.from + batch * params.stride[0] +
                       (head_total - batch * params.num_heads) * params.stride[1] +
-                      (row - head_total * params.seqlen) * params.stride[2];
+                      (row - head * params.seqlen) * params.stride[2];
   float x[width];
   bool special = false;
 #pragma unroll

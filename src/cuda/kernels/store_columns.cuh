@@ -41,16 +41,20 @@ INGOT_FN void store_pair(T* to, Index step, bool aligned, bool second, float low
 template <>
 INGOT_FN void store_pair<float>(float* to, Index step, bool aligned, bool second, float low,
                                 float high) {
-  to[0] = low;
-  if (second) to[step] = high;
+  if (aligned && second) {
+    asm volatile("st.global.v2.f32 [%0], {%1, %2};" ::"l"(to), "f"(low), "f"(high) : "memory");
+  } else {
+    to[0] = low;
+    if (second) to[step] = high;
+  }
 }
 
-// One row of this thread (h = 0 or 1) in accumulators `x`, times `factor`, to Dim columns at `row`,
-// `step` apart; called by whole warps. Rows with `valid` false and columns past Dim are left alone.
-// `vector`: columns that one aligned store may write: 8 (16-bit types), 2 or 1. With factor 0 the
-// row is 0, also where accumulators are infinite.
-template <int Dim, class Output, int Count>
-INGOT_FN void store_columns(Output* row, Index step, int vector, bool valid,
+// One row of this thread (h = 0 or 1) in accumulators `x`, times `factor`, to `dim` columns at
+// `row`, `step` apart; called by whole warps. Rows with `valid` false and columns past dim are left
+// alone. `vector`: columns that one aligned store may write: 8 (16-bit types), 2 or 1. With factor
+// 0 the row is 0, also where accumulators are infinite.
+template <class Output, int Count>
+INGOT_FN void store_columns(Output* row, int dim, Index step, int vector, bool valid,
                             const float (&x)[Count], int h, float factor) {
   constexpr int blocks = Count / 4;
   constexpr int wide = sizeof(Output) == 2 ? blocks / 4 * 4 : 0;
@@ -70,17 +74,22 @@ INGOT_FN void store_columns(Output* row, Index step, int vector, bool valid,
 #pragma unroll
         for (int j = 0; j < 4; ++j) packed[j] = pack<Output>(y[2 * j], y[2 * j + 1]);
         transpose_quad(packed);
-        if (valid && 8 * (i + lane) < Dim) store_16_bytes(row + 8 * (i + lane), packed);
+        if (valid && 8 * (i + lane) < dim) store_16_bytes(row + 8 * (i + lane), packed);
         continue;
       }
     }
 #pragma unroll
     for (int j = 0; j < 4; ++j) {
       const int column = 8 * (i + j) + 2 * lane;
-      if (i + j >= blocks || !valid || column >= Dim) continue;
-      store_pair(row + column * step, step, vector >= 2, column + 1 < Dim, y[2 * j], y[2 * j + 1]);
+      if (i + j >= blocks || !valid || column >= dim) continue;
+      store_pair(row + column * step, step, vector >= 2, column + 1 < dim, y[2 * j], y[2 * j + 1]);
     }
   }
+}
+template <int Dim, class Output, int Count>
+INGOT_FN void store_columns(Output* row, Index step, int vector, bool valid,
+                            const float (&x)[Count], int h, float factor) {
+  store_columns(row, Dim, step, vector, valid, x, h, factor);
 }
 
 }  // namespace ingot

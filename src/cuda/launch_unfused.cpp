@@ -1,0 +1,246 @@
+// The host's part of the unfused backward pass: split f32, scores_sm90, then products.
+#include <algorithm>
+#include <optional>
+
+#include "core/error.hpp"
+#include "cuda/kernels/scores_params.h"
+#include "cuda/launch_product.hpp"
+#include "cuda/tuning.hpp"
+
+namespace ingot::cuda {
+namespace {
+
+constexpr std::int64_t alignment = 256;
+constexpr std::int64_t supers_bytes = 12 << 20;  // of K and V that query tiles in flight share
+constexpr std::int64_t product_rows = 64;
+
+std::byte* aligned(std::byte* p) {
+  const auto address = reinterpret_cast<std::uintptr_t>(p);
+  return p + (alignment - address % alignment) % alignment;
+}
+
+/// Where everything lies in the workspace, behind the statistics.
+struct Places {
+  int* has_special = nullptr;
+  std::byte *p = nullptr, *ds = nullptr;
+  float* sums = nullptr;
+  std::byte* terms = nullptr;
+};
+
+Places places_of(const BackwardCall& call, std::byte* workspace) {
+  const UnfusedBackward& form = *call.detail.unfused;
+  Places at;
+  std::byte* next = aligned(workspace + call.detail.statistics->bytes);
+  at.has_special = reinterpret_cast<int*>(next);
+  at.p = next + alignment;
+  at.ds = at.p + form.matrix_bytes;
+  at.sums = reinterpret_cast<float*>(at.ds + form.matrix_bytes);
+  at.terms = at.ds + form.matrix_bytes + form.sums_bytes;
+  return at;
+}
+
+/// Heads of k, batch * num_heads_kv + head, that are computed at a time.
+struct Group {
+  std::int64_t first = 0, count = 0;
+};
+
+/// The tensors that products read, in boxes of any number of rows.
+struct Operands {
+  TensorMapSpec q, k, v, dout;
+
+  static std::optional<TensorMap> map(const Driver& driver, TensorMapSpec spec, std::int64_t rows) {
+    spec.box[1] = static_cast<std::uint32_t>(rows);
+    return encode(driver, spec);
+  }
+};
+
+struct Maps {
+  TensorMap q, k, v, dout;     ///< for scores
+  TensorMap q64, k64, dout64;  ///< for products
+};
+
+std::optional<Maps> encode_maps(const Driver& driver, const Operands& o, const Config& scores) {
+  const std::int64_t queries = scores.block_m, keys = scores.block_n;
+  const auto q = Operands::map(driver, o.q, queries), k = Operands::map(driver, o.k, keys);
+  const auto v = Operands::map(driver, o.v, keys), dout = Operands::map(driver, o.dout, queries);
+  const auto q64 = Operands::map(driver, o.q, product_rows);
+  const auto k64 = Operands::map(driver, o.k, product_rows);
+  const auto dout64 = Operands::map(driver, o.dout, product_rows);
+  if (!q || !k || !v || !dout || !q64 || !k64 || !dout64) return std::nullopt;
+  return Maps{*q, *k, *v, *dout, *q64, *k64, *dout64};
+}
+
+Operands operands_of(const BackwardCall& call) {
+  const Problem& p = call.problem;
+  const BackwardArgs& args = call.args;
+  return {
+      tensor_spec(args.q, p.q, p.batch, p.num_heads, p.seqlen_q, p.head_dim, product_rows),
+      tensor_spec(args.k, p.k, p.batch, p.num_heads_kv, p.seqlen_k, p.head_dim, product_rows),
+      tensor_spec(args.v, p.v, p.batch, p.num_heads_kv, p.seqlen_k, p.head_dim_v, product_rows),
+      tensor_spec(args.dout, p.dout, p.batch, p.num_heads, p.seqlen_q, p.head_dim_v, product_rows)};
+}
+
+void launch_split(const Device& device, const BackwardCall& call, SplitParams params,
+                  std::int64_t blocks, const Loader& load) {
+  const Step& step = *call.detail.unfused->split;
+  void* const arguments[] = {&params};
+  Launch launch = step.launch;
+  launch.grid[0] = blocks;
+  device.launch(load(step), launch, call.stream, arguments);
+}
+
+/// Some heads of a tensor of f32 as terms at `to`, which becomes the end of them.
+TensorMapSpec split_heads(const Device& device, const BackwardCall& call, const ConstTensor& t,
+                          std::int64_t heads, const Group& group, std::int64_t seqlen,
+                          std::int64_t dim, int* has_special, std::byte*& to, const Loader& load) {
+  const std::int64_t planes = call.detail.unfused->planes, threads = 256;
+  SplitParams params{};
+  params.from = static_cast<const float*>(t.data);
+  params.has_special = has_special;
+  params.to = to;
+  std::copy_n(t.stride.begin(), 4, params.stride);
+  params.rows = group.count * seqlen;
+  params.seqlen = seqlen;
+  params.plane = plane_elements(params.rows, dim);
+  params.num_heads = static_cast<int>(heads);
+  params.head_first = static_cast<int>(group.first);
+  params.dim = static_cast<int>(dim);
+  params.dim_padded = static_cast<int>(plane_elements(1, dim));
+  launch_split(device, call, params, ceil_div(params.plane / 8, threads), load);
+
+  // Kernels count heads from the first of the first batch.
+  const std::int64_t head = seqlen * params.dim_padded;
+  const ConstTensor from_first{reinterpret_cast<const std::byte*>(to) - 2 * group.first * head,
+                               {heads * head, head, params.dim_padded, 1}};
+  to = aligned(to + params.plane * planes * size_bytes(Dtype::bf16));
+  return tensor_spec(from_first, Dtype::bf16, call.problem.batch, heads, seqlen, dim, product_rows,
+                     planes, params.plane);
+}
+
+Operands split_group(const Device& device, const BackwardCall& call, const Group& group,
+                     const Places& at, const Loader& load) {
+  const Problem& p = call.problem;
+  const std::int64_t per_head = p.num_heads / p.num_heads_kv;
+  const Group queries{group.first * per_head, group.count * per_head};
+  std::byte* to = at.terms;
+  const auto split = [&](const ConstTensor& t, std::int64_t heads, const Group& of,
+                         std::int64_t seqlen, std::int64_t dim) {
+    return split_heads(device, call, t, heads, of, seqlen, dim, at.has_special, to, load);
+  };
+  const BackwardArgs& args = call.args;
+  return {split(args.q, p.num_heads, queries, p.seqlen_q, p.head_dim),
+          split(args.k, p.num_heads_kv, group, p.seqlen_k, p.head_dim),
+          split(args.v, p.num_heads_kv, group, p.seqlen_k, p.head_dim_v),
+          split(args.dout, p.num_heads, queries, p.seqlen_q, p.head_dim_v)};
+}
+
+void launch_scores(const Device& device, const BackwardCall& call, const Maps& from,
+                   const StoredOperand& p, const StoredOperand& ds, const std::byte* statistics,
+                   const Loader& load) {
+  const Problem& problem = call.problem;
+  const Step& step = call.detail.unfused->scores;
+  const Config& c = step.config;
+  ScoresParams params{};
+  params.score = call.detail.score;
+  params.stored = p.place;
+  params.lse_log2 = reinterpret_cast<const float*>(statistics);
+  params.delta = params.lse_log2 + call.detail.statistics->rows;
+  params.num_heads = static_cast<int>(problem.num_heads);
+  params.group = static_cast<int>(problem.num_heads / problem.num_heads_kv);
+  params.matrices = static_cast<int>(p.matrices);
+  params.query_tiles = static_cast<int>(ceil_div(problem.seqlen_q, c.block_m));
+  params.key_tiles = static_cast<int>(ceil_div(p.place.keys, c.block_n));
+  const std::int64_t tile_bytes =
+      c.block_n * (problem.head_dim + problem.head_dim_v) * 2 * c.planes;
+  params.tiles_at_once =
+      static_cast<int>(std::clamp<std::int64_t>(supers_bytes / tile_bytes, 1, params.key_tiles));
+  TensorMap p_map =
+      encode_stored(device.driver(), p, c.element == TypeName{"f16"} ? Dtype::f16 : Dtype::bf16);
+  TensorMap ds_map =
+      encode_stored(device.driver(), ds, c.element == TypeName{"f16"} ? Dtype::f16 : Dtype::bf16);
+  Maps maps = from;
+  Launch launch = step.launch;
+  const std::int64_t tiles = std::int64_t{params.matrices} * params.query_tiles * params.key_tiles;
+  launch.grid[0] = std::min(launch.grid[0], tiles);
+  void* const arguments[] = {&params, &maps.q, &maps.k, &maps.v, &maps.dout, &p_map, &ds_map};
+  device.launch(load(step), launch, call.stream, arguments);
+}
+
+/// The gradients that one chunk of keys gives.
+void launch_products(const Device& device, const BackwardCall& call, const Maps& maps,
+                     const StoredOperand& p, const StoredOperand& ds, float* sums,
+                     const Loader& load) {
+  const UnfusedBackward& form = *call.detail.unfused;
+  const Problem& problem = call.problem;
+  bool overlaps = false;
+  const auto launch = [&](const Product& product, const StoredOperand& a, const TensorMap& b,
+                          const Tensor& out, float factor, float* add) {
+    if (out.data == nullptr) return;
+    ProductCall one{product, problem, call.detail.score, a, b, out, factor};
+    one.sums = add;
+    one.is_first = a.place.key_first == 0;
+    one.is_last = a.place.key_first + a.place.keys == problem.seqlen_k;
+    one.overlaps_product = overlaps;
+    launch_product(device, one, call.stream, load);
+    overlaps = true;
+  };
+  launch(form.dv, p, maps.dout64, call.args.dv, 1.0F, nullptr);
+  launch(form.dk, ds, maps.q64, call.args.dk, problem.scale, nullptr);
+  launch(form.dq, ds, maps.k64, call.args.dq, problem.scale, form.sums_bytes > 0 ? sums : nullptr);
+}
+
+void launch_group(const Device& device, const BackwardCall& call, const Group& group,
+                  const Maps& maps, const Places& at, const std::byte* statistics,
+                  const Loader& load) {
+  const Problem& problem = call.problem;
+  const UnfusedBackward& form = *call.detail.unfused;
+  const std::int64_t per_head = problem.num_heads / problem.num_heads_kv;
+  for (std::int64_t key = 0; key < problem.seqlen_k; key += form.keys_at_once) {
+    const std::int64_t keys = std::min(form.keys_at_once, problem.seqlen_k - key);
+    StoredOperand p;
+    p.data = at.p;
+    p.place = {static_cast<int>(group.first * per_head), static_cast<int>(key),
+               static_cast<int>(keys), static_cast<int>(call.detail.statistics->rows_padded)};
+    p.matrices = group.count * per_head;
+    p.keys_padded = round_up(keys, 128);
+    p.planes = form.planes;
+    StoredOperand ds = p;
+    ds.data = at.ds;
+    launch_scores(device, call, maps, p, ds, statistics, load);
+    launch_products(device, call, maps, p, ds, at.sums, load);
+  }
+}
+
+}  // namespace
+
+bool launch_unfused(const Device& device, const BackwardCall& call, std::byte* workspace,
+                    const Loader& load) {
+  const UnfusedBackward& form = *call.detail.unfused;
+  const Places at = places_of(call, workspace);
+  std::optional<Maps> maps;
+  if (!form.split) {
+    maps = encode_maps(device.driver(), operands_of(call), form.scores.config);
+    if (!maps) return false;
+  }
+  launch_statistics(device, call, workspace, load);
+  if (form.split) {
+    SplitParams clear{};
+    clear.has_special = at.has_special;
+    launch_split(device, call, clear, 1, load);
+  }
+  const std::int64_t heads = call.problem.batch * call.problem.num_heads_kv;
+  for (Group group; group.first < heads; group.first += form.heads_kv_at_once) {
+    group.count = std::min(form.heads_kv_at_once, heads - group.first);
+    if (form.split) {
+      const Operands terms = split_group(device, call, group, at, load);
+      maps = encode_maps(device.driver(), terms, form.scores.config);
+      if (!maps) throw Error(Code::internal, "terms: must be addressable by the copy engine");
+    }
+    launch_group(device, call, group, *maps, at, workspace, load);
+  }
+  // Inf - Inf between the terms of one number would be NaN: such operands are computed whole.
+  if (form.split) launch_mma_backward(device, call, workspace, load, at.has_special);
+  return true;
+}
+
+}  // namespace ingot::cuda
