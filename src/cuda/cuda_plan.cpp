@@ -13,8 +13,7 @@ namespace {
 constexpr std::int64_t oldest_sm = 80;
 constexpr std::int64_t most_blocks = INT_MAX;  // of a grid
 constexpr std::int64_t l2_bytes = 32 << 20;    // of K and V that tiles in flight may share
-constexpr std::size_t workspace_alignment = 256;
-constexpr std::int64_t split_threads = 256;  // 8 columns each
+constexpr std::int64_t split_threads = 256;    // 8 columns each
 
 /// Rows that a tile of a head, or of a group of heads where packed, covers.
 std::int64_t rows_of(const Problem& p, bool packed) {
@@ -100,9 +99,8 @@ MmaForward plan_mma(const Problem& p, const DeviceCaps& caps, const TunedTable& 
   forward.combine = make_step(*choice.combine, needs_mma(*choice.combine),
                               ceil_div(rows, choice.combine->block_m));
   const auto floats = static_cast<std::size_t>(rows * forward.splits) * sizeof(float);
-  forward.partial_o_bytes = floats * static_cast<std::size_t>(p.head_dim_v);
-  forward.partial_o_bytes += workspace_alignment - 1;
-  forward.partial_o_bytes -= forward.partial_o_bytes % workspace_alignment;
+  forward.partial_o_bytes = static_cast<std::size_t>(
+      round_up(static_cast<std::int64_t>(floats) * p.head_dim_v, workspace_alignment));
   forward.workspace_bytes = forward.partial_o_bytes + floats;
   return forward;
 }

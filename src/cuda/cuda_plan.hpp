@@ -16,6 +16,8 @@
 
 namespace ingot::cuda {
 
+inline constexpr std::int64_t workspace_alignment = 256;  ///< of what lies in a workspace
+
 /// One kernel of a plan. What is loaded for it is kept here, so that a call looks nothing up.
 struct Step {
   Config config;
@@ -85,6 +87,23 @@ struct MmaBackward {
   std::int64_t column_slices = 1;
 };
 
+/// What of the score matrix lies in the workspace at a time: some heads of k with all query heads
+/// that read them, or a chunk of the keys of one.
+struct Chunks {
+  std::int64_t heads_kv_at_once = 0;
+  std::int64_t keys_at_once = 0;  ///< all, or a multiple of 128 of one head
+  std::int64_t matrix_bytes = 0;  ///< of the matrices
+  std::int64_t sums_bytes = 0;    ///< of dq over several chunks of keys; else 0
+};
+
+/// Backward that keeps dS of a chunk in the workspace: a kernel that holds keys in place makes dk,
+/// dv and dS, a product makes dq. Behind the statistics lie dS and dq's sums.
+struct StoredBackward {
+  Step keys;  ///< the launch takes as much of the grid as its chunk has tiles for
+  Product dq;
+  Chunks chunks;
+};
+
 /// Backward that keeps P and dS of a group of heads, or of a chunk of one head's keys, in the
 /// workspace: the kernel scores_sm90 writes them, products make the gradients. The workspace holds
 /// the statistics, f32: a flag and the terms of this group's q, k, v and dout, then P, dS and dq's
@@ -103,6 +122,7 @@ struct UnfusedBackward {
 struct BackwardDetail final : PassDetail {
   ScoreParams score;
   std::optional<BackwardStatistics> statistics;  ///< where there is a form for Hopper
+  std::optional<StoredBackward> stored;          ///< at most one of the forms for Hopper
   std::optional<UnfusedBackward> unfused;
   std::optional<MmaBackward> delta, dq, dkv;  ///< in the order of launch; delta is the workspace
 };

@@ -48,6 +48,8 @@ void launch_statistics(const Device& device, const BackwardCall& call, std::byte
 bool launch_hopper_backward(const Device& device, const BackwardCall& call, std::byte* workspace,
                             const Loader& load);
 /// False, and nothing launched, where the copy engine cannot address q, k, v or dout.
+bool launch_stored(const Device& device, const BackwardCall& call, std::byte* workspace,
+                   const Loader& load);
 bool launch_unfused(const Device& device, const BackwardCall& call, std::byte* workspace,
                     const Loader& load);
 /// `run_if` as above.

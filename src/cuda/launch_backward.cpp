@@ -24,6 +24,7 @@ void launch_statistics(const Device& device, const BackwardCall& call, std::byte
 
 bool launch_hopper_backward(const Device& device, const BackwardCall& call, std::byte* workspace,
                             const Loader& load) {
+  if (call.detail.stored) return launch_stored(device, call, workspace, load);
   if (call.detail.unfused) return launch_unfused(device, call, workspace, load);
   return false;
 }

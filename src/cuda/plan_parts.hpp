@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -32,6 +33,20 @@ struct Form {
   std::string why;
 };
 
+/// Bytes besides the matrices.
+struct ChunkNeeds {
+  std::int64_t fixed = 0;     ///< whatever the chunk
+  std::int64_t per_head = 0;  ///< of each head of k in it
+  std::int64_t matrices = 1;  ///< times their planes
+};
+/// The largest chunks in at most `limit` bytes of workspace; nothing where not even 128 keys fit.
+std::optional<Chunks> cut_chunks(const Problem& problem, const ChunkNeeds& needs,
+                                 std::int64_t limit, const Product& dq);
+
+/// Adds the stored form to `detail`, which has its statistics, in at most `limit` bytes of
+/// workspace. Nothing where it cannot be had or does not pay; `why_not` then says why.
+std::optional<Form> plan_stored(const Problem& problem, const DeviceCaps& caps, std::int64_t limit,
+                                BackwardDetail& detail, std::string& why_not);
 /// Adds the unfused form to `detail`, which has its statistics, in at most `limit` bytes of
 /// workspace. Nothing where it cannot be had or does not pay; `why_not` then says why.
 std::optional<Form> plan_unfused(const Problem& problem, const DeviceCaps& caps, std::int64_t limit,

@@ -48,6 +48,11 @@ struct MmaBackwardChoice {
 MmaBackwardChoice choose_mma_backward(const Problem& problem, const DeviceCaps& caps);
 Needs needs_mma_backward(const Config& config);
 
+/// kernels/backward_stored_sm90.cuh or backward_stored_wide_sm90.cuh. Nothing where the stored form
+/// cannot run the problem or is not worth its launches; `why_not` then says why.
+std::optional<Config> choose_stored(const Problem& problem, std::string& why_not);
+Needs needs_stored(const Config& config);
+
 /// kernels/scores_sm90.cuh. Nothing where the unfused form is not worth its launches; `why_not`
 /// then says why.
 std::optional<Config> choose_scores(const Problem& problem, std::string& why_not);

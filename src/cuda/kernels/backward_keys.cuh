@@ -66,12 +66,12 @@ template <class Config>
 INGOT_FN KeyTile key_tile(const StoredParams& params, int block) {
   constexpr int keys = KeysShape<Config>::block_keys;
   const int head = block / params.tiles;
-  const int head_total = params.head_first + head;
+  const int head_total = params.stored.head_first / params.group + head;
   KeyTile tile;
   tile.batch = head_total / params.num_heads_kv;
   tile.head_kv = head_total - tile.batch * params.num_heads_kv;
   tile.stored = (block - head * params.tiles) * keys;
-  tile.key = params.key_first + tile.stored;
+  tile.key = params.stored.key_first + tile.stored;
   tile.matrix = head * params.group;
   const ScoreParams& score = params.score;
   int first = 0, last = static_cast<int>(score.seqlen_q);
@@ -144,7 +144,8 @@ struct KeysSteps {
 #pragma unroll 1
     for (int i = 0; i < params.group; ++i) {
       const int head = tile.head_kv * params.group + i;
-      const Index row = static_cast<Index>(tile.batch * num_heads + head) * params.rows_padded;
+      const Index row =
+          static_cast<Index>(tile.batch * num_heads + head) * params.stored.rows_padded;
 #pragma unroll 1
       for (int block = tile.begin; block < tile.end; ++block) {
         const BoxAt at_queries{{0, block * 64, head, tile.batch, 0}};

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "cuda/kernels/mma_params.h"
+#include "cuda/kernels/stored.h"
 
 namespace ingot {
 
@@ -21,10 +22,11 @@ struct StatisticsParams {
 /// block of threads takes one tile of keys, the query heads of its group in turn.
 ///
 /// Maps have rank 5 and 128-byte swizzle: k, v, q, dout over (head_dim, seqlen, head, batch, 1) in
-/// boxes of 64 columns by 64 rows (of k and v: by the keys of a tile); ds over (query, key of this
-/// launch, 1, matrix, 1) in boxes of 64 by 64, a matrix being a query head of this launch.
+/// boxes of 64 columns by 64 rows (of k and v: by the keys of a tile); ds over the matrices of
+/// stored.h in boxes of 64 by 64.
 struct StoredParams {
   ScoreParams score;
+  StoredMatrices stored;
   const float* lse_log2;  ///< of StatisticsParams
   const float* delta;
   void* dk;  ///< null: not wanted
@@ -33,13 +35,10 @@ struct StoredParams {
   Index dv_stride[4];
   int dk_vector;  ///< columns one aligned store may write: 8 (16-bit types), 2 or 1
   int dv_vector;
-  int rows_padded;
   int num_heads_kv;
-  int group;       ///< query heads of one head of k
-  int head_first;  ///< of batch * num_heads_kv, that this launch begins with
-  int key_first;   ///< a multiple of 128
-  int tiles;       ///< of keys, of one head, in this launch
-  int stores_ds;   ///< 0: dq is not wanted
+  int group;      ///< query heads of one head of k
+  int tiles;      ///< of keys, of one head, in this launch
+  int stores_ds;  ///< 0: dq is not wanted
 };
 
 }  // namespace ingot

@@ -1,0 +1,48 @@
+// The stored backward pass of a plan: kernels, groups of work and the workspace.
+#include "cuda/plan_parts.hpp"
+
+namespace ingot::cuda {
+namespace {
+
+std::string sentence(const Problem& p, const StoredBackward& form) {
+  const Config& c = form.keys.config;
+  std::string why = "stored: " + std::string(c.kernel) + " keeps tiles of " + text(c.block_n) +
+                    " keys in place, makes dk and dv and stores dS of " +
+                    text(form.chunks.heads_kv_at_once) + " kv heads";
+  if (form.chunks.keys_at_once < p.seqlen_k) {
+    why += " and " + text(form.chunks.keys_at_once) + " keys";
+  }
+  why += " at a time in the workspace; dq is a product with it";
+  if (form.chunks.sums_bytes > 0) why += ", summed over the chunks of keys in f32";
+  return why + "; every sum has a fixed order, so the result has the same bits every time";
+}
+
+}  // namespace
+
+std::optional<Form> plan_stored(const Problem& p, const DeviceCaps& /*caps*/, std::int64_t limit,
+                                BackwardDetail& detail, std::string& why_not) {
+  const std::optional<Config> config = choose_stored(p, why_not);
+  if (!config) return std::nullopt;
+  StoredBackward form;
+  form.dq = plan_product(p, p.head_dim, p.dq, false, 1);
+  const auto statistics = static_cast<std::int64_t>(detail.statistics->bytes);
+  const std::optional<Chunks> chunks =
+      cut_chunks(p, {.fixed = statistics + workspace_alignment, .matrices = 1}, limit, form.dq);
+  if (!chunks) {
+    why_not = "dS of 128 keys needs more than the workspace may hold, " + text(limit) + " bytes";
+    return std::nullopt;
+  }
+  form.chunks = *chunks;
+  const std::int64_t tiles = ceil_div(form.chunks.keys_at_once, config->block_n);
+  form.keys = make_step(*config, needs_stored(*config), tiles * form.chunks.heads_kv_at_once);
+  Form shown;
+  shown.workspace_bytes = static_cast<std::size_t>(
+      statistics + workspace_alignment + form.chunks.matrix_bytes + form.chunks.sums_bytes);
+  shown.why = sentence(p, form);
+  detail.stored = std::move(form);
+  shown.steps = {&detail.statistics->step, &detail.stored->keys, &detail.stored->dq.step};
+  shown.main = &detail.stored->keys;
+  return shown;
+}
+
+}  // namespace ingot::cuda
