@@ -134,6 +134,18 @@ INGOT_FN void put_tile(u32 to, const u32 (&x)[16]) {
   }
 }
 
+// 64 rows of a tile, columns 16 * Steps, as A operands in registers: products with them read half
+// as much shared memory.
+template <int Steps>
+INGOT_FN void load_operands(u32 (&a)[4 * Steps], u32 tile, int panel) {
+  const int thread = threadIdx.x % 128, lane = thread % 32;
+  const u32 row = tile + (thread / 32 * 16 + lane % 16) * 128;
+#pragma unroll
+  for (int i = 0; i < Steps; ++i) {
+    load_matrix(a + 4 * i, row + i / 4 * panel + (((i % 4 * 2 + lane / 16) ^ (lane % 8)) << 4));
+  }
+}
+
 // 64 x 64 products of Dim columns: rows of `a`, whose panels lie `a_panel` bytes apart, with 64
 // rows of `b`.
 template <class T, int Dim>
@@ -143,6 +155,22 @@ INGOT_FN void multiply_pairs(float (&s)[32], u64 a, int a_panel, u64 b) {
   for (int i = 0; i < Dim / 16; ++i) {
     const int a_bytes = i / 4 * a_panel + i % 4 * 32, b_bytes = i / 4 * 64 * 128 + i % 4 * 32;
     Wgmma<T, 64>::template ss<0, 0>(s, a + a_bytes / 16, b + b_bytes / 16, i > 0);
+  }
+}
+
+// The same, the first columns of `a` in registers.
+template <class T, int Dim, int Steps>
+INGOT_FN void multiply_pairs(float (&s)[32], const u32 (&first)[4 * Steps], u64 a, int a_panel,
+                             u64 b) {
+  forget(s);
+#pragma unroll
+  for (int i = 0; i < Dim / 16; ++i) {
+    const int a_bytes = i / 4 * a_panel + i % 4 * 32, b_bytes = i / 4 * 64 * 128 + i % 4 * 32;
+    if (i < Steps) {
+      Wgmma<T, 64>::template rs<0>(s, first + 4 * i, b + b_bytes / 16, i > 0);
+    } else {
+      Wgmma<T, 64>::template ss<0, 0>(s, a + a_bytes / 16, b + b_bytes / 16, i > 0);
+    }
   }
 }
 

@@ -11,6 +11,12 @@ struct WideSteps : KeysSteps<Config> {
   using Shape = KeysShape<Config>;
   using T = typename Config::element;
   using Stage = typename KeysSteps<Config>::Stage;
+  // Columns of K, and of V, that stay in registers, a sixteenth each: as many as fit beside the
+  // sums.
+  static constexpr int widest = Shape::dim > Shape::dim_v ? Shape::dim : Shape::dim_v;
+  static constexpr int most = (Config::softcap ? 4 : 6) + (256 - widest) / 8;
+  static constexpr int steps_k = Shape::dim / 16 < most ? Shape::dim / 16 : most;
+  static constexpr int steps_v = Shape::dim_v / 16 < most ? Shape::dim_v / 16 : most;
   const KeyTile& tile;
 
   INGOT_FN bool is_full(Stage at) const {
@@ -28,25 +34,23 @@ struct WideSteps : KeysSteps<Config> {
     if (threadIdx.x % 128 == 0) mbarrier_arrive(barrier);
   }
 
-  INGOT_FN void issue_scores(float (&s)[32], Stage at) const {
+  INGOT_FN void issue_scores(float (&s)[32], const u32 (&k)[4 * steps_k], Stage at) const {
     wgmma_fence();
-    multiply_pairs<T, Shape::dim>(s, wgmma_tile(this->shared + Shape::k_at, 0), Shape::key_panel,
-                                  wgmma_tile(this->q_tile(at), 0));
+    multiply_pairs<T, Shape::dim, steps_k>(s, k, wgmma_tile(this->shared + Shape::k_at, 0),
+                                           Shape::key_panel, wgmma_tile(this->q_tile(at), 0));
     wgmma_commit();
   }
-  INGOT_FN void issue_dp(float (&dp)[32], Stage at) const {
+  INGOT_FN void issue_dp(float (&dp)[32], const u32 (&v)[4 * steps_v], Stage at) const {
     wgmma_fence();
-    multiply_pairs<T, Shape::dim_v>(dp, wgmma_tile(this->shared + Shape::v_at, 0), Shape::key_panel,
-                                    wgmma_tile(this->dout_tile(at), 0));
+    multiply_pairs<T, Shape::dim_v, steps_v>(dp, v, wgmma_tile(this->shared + Shape::v_at, 0),
+                                             Shape::key_panel, wgmma_tile(this->dout_tile(at), 0));
     wgmma_commit();
   }
 
-  // S to P, and `graded`, P times the derivative of the score. Before anything is packed all
-  // products are done, whose operands lie there; with softcap before anything at all.
+  // S to P, and `graded`, P times the derivative of the score.
   INGOT_FN void weigh(float (&s)[32], u32 (&p)[16], u32 (&graded)[16], Stage at,
                       const PairFactors& factors) const {
     if constexpr (Config::softcap) {
-      wgmma_wait<0>();
       if (is_full(at)) {
         make_capped_weights<Config, false>(s, p, this->lse(at), factors, Viewers{});
       } else {
@@ -56,7 +60,6 @@ struct WideSteps : KeysSteps<Config> {
     } else {
       make_weights(s, this->lse(at), factors);
       if (!is_full(at)) clear_hidden<Config>(s, viewers(at));
-      wgmma_wait<0>();
       pack_pairs<T>(s, p);
 #pragma unroll
       for (int i = 0; i < 16; ++i) graded[i] = p[i];
@@ -76,19 +79,22 @@ struct WideSteps : KeysSteps<Config> {
   // dp becomes dS, of weights that the other warpgroup sent.
   INGOT_FN void differentiate(float (&dp)[32], Stage at, RingPlace<2> weights) const {
     mbarrier_wait(this->p_full(weights.slot), weights.phase);
-    float s[32];
+    const u32 from = this->delta(at) + threadIdx.x % 4 * 8;
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      u32 x[4];
-      load_shared(this->p_tile(weights.slot) + i * 128 * 16, x);
+      u32 graded[4];
+      load_shared(this->p_tile(weights.slot) + i * 128 * 16, graded);
 #pragma unroll
-      for (int j = 0; j < 4; ++j) {
-        s[8 * i + 2 * j] = low_of<T>(x[j]);
-        s[8 * i + 2 * j + 1] = high_of<T>(x[j]);
+      for (int g = 0; g < 2; ++g) {
+        float offset[2], *x = dp + 8 * i + 4 * g;
+        load_shared(from + (2 * i + g) * 32, offset);
+        x[0] = low_of<T>(graded[2 * g]) * (x[0] - offset[0]);
+        x[1] = high_of<T>(graded[2 * g]) * (x[1] - offset[1]);
+        x[2] = low_of<T>(graded[2 * g + 1]) * (x[2] - offset[0]);
+        x[3] = high_of<T>(graded[2 * g + 1]) * (x[3] - offset[1]);
       }
     }
     leave(this->p_empty(weights.slot));
-    make_ds(s, dp, this->delta(at));
     if (!is_full(at)) clear_hidden<Config>(dp, viewers(at));
   }
 
@@ -99,11 +105,12 @@ struct WideSteps : KeysSteps<Config> {
     leave(this->ds_full(0, at.slot));
   }
 
-  // The warpgroup of P and dV.
+  // The warpgroup of P and dV. The products of the next block come behind the sums of this one:
+  // stages are two, and ahead of them they would wait for their tiles.
   INGOT_FN void compute_dv() const {
     const PairFactors factors = make_pair_factors<Config>(this->params.score);
     float s[32], dv[Shape::dim_v / 2];
-    u32 p[16], graded[16];
+    u32 p[16], graded[16], k[4 * steps_k];
 #pragma unroll
     for (float& x : dv) x = 0.0f;
     int left = (tile.end - tile.begin) * this->params.group;
@@ -111,29 +118,29 @@ struct WideSteps : KeysSteps<Config> {
       Stage at;
       RingPlace<2> sent;
       mbarrier_wait(this->keys_full(), 0);
+      load_operands<steps_k>(k, this->shared + Shape::k_at, Shape::key_panel);
       mbarrier_wait(this->q_full(at), at.phase);
-      issue_scores(s, at);
-      wgmma_wait<0>();
-      settle(s);
-      weigh(s, p, graded, at, factors);
+      issue_scores(s, k, at);
 #pragma unroll 1
-      for (; left > 0; --left) {
+      for (int before = -1; left > 0; --left) {
+        wgmma_wait<1>();
+        if (before >= 0) leave_together(this->shared + Shape::dout_empty + 8 * before);
+        wgmma_wait<0>();
+        settle(s);
+        weigh(s, p, graded, at, factors);
         send_weights(graded, sent);
         leave(this->q_empty(at));
-        const Stage next = at.next();
-        if (left > 1) mbarrier_wait(this->q_full(next), next.phase);
-        issue_scores(s, next);  // after the last block unused, on whatever is there
         mbarrier_wait(this->dout_full(at), at.phase);
         wgmma_fence();
         add_product<T, Shape::dim_v>(dv, p, wgmma_tile(this->dout_tile(at), Shape::panel));
         wgmma_commit();
-        wgmma_wait<1>();
-        settle(s);
-        weigh(s, p, graded, next, factors);
-        leave_together(this->dout_empty(at));
-        at = next;
+        before = at.slot;
+        at = at.next();
         sent = sent.next();
+        if (left > 1) mbarrier_wait(this->q_full(at), at.phase);
+        issue_scores(s, k, at);  // after the last block unused, on whatever is there
       }
+      wgmma_wait<0>();
     }
     settle(dv);
     store_sums<typename Config::dv_type, Config::head_dim_v>(
@@ -144,7 +151,7 @@ struct WideSteps : KeysSteps<Config> {
   // The warpgroup of dS and dK.
   INGOT_FN void compute_dk() const {
     float dp[32], dk[Shape::dim / 2];
-    u32 ds[16];
+    u32 ds[16], v[4 * steps_v];
 #pragma unroll
     for (float& x : dk) x = 0.0f;
     int left = (tile.end - tile.begin) * this->params.group;
@@ -152,36 +159,31 @@ struct WideSteps : KeysSteps<Config> {
       Stage at;
       RingPlace<2> weights, sent;
       mbarrier_wait(this->keys_full(), 0);
+      load_operands<steps_v>(v, this->shared + Shape::v_at, Shape::key_panel);
       mbarrier_wait(this->dout_full(at), at.phase);
-      issue_dp(dp, at);
-      wgmma_wait<0>();
-      settle(dp);
-      mbarrier_wait(this->q_full(at), at.phase);
-      differentiate(dp, at, weights);
-      pack_pairs<T>(dp, ds);
+      issue_dp(dp, v, at);
 #pragma unroll 1
-      for (; left > 0; --left) {
+      for (int before = -1; left > 0; --left) {
+        wgmma_wait<1>();
+        if (before >= 0) leave_together(this->shared + Shape::q_empty + 8 * before);
+        wgmma_wait<0>();
+        settle(dp);
+        mbarrier_wait(this->q_full(at), at.phase);
+        differentiate(dp, at, weights);
         leave(this->dout_empty(at));
-        send_ds(ds, sent);
-        const Stage next = at.next();
-        weights = weights.next();
-        sent = sent.next();
-        if (left > 1) mbarrier_wait(this->dout_full(next), next.phase);
-        issue_dp(dp, next);
+        pack_pairs<T>(dp, ds);
         wgmma_fence();
         add_product<T, Shape::dim>(dk, ds, wgmma_tile(this->q_tile(at), Shape::panel));
         wgmma_commit();
-        wgmma_wait<1>();
-        settle(dp);
-        if (left > 1) {
-          mbarrier_wait(this->q_full(next), next.phase);
-          differentiate(dp, next, weights);
-        }
-        wgmma_wait<0>();
-        leave_together(this->q_empty(at));
-        pack_pairs<T>(dp, ds);
-        at = next;
+        send_ds(ds, sent);
+        before = at.slot;
+        at = at.next();
+        weights = weights.next();
+        sent = sent.next();
+        if (left > 1) mbarrier_wait(this->dout_full(at), at.phase);
+        issue_dp(dp, v, at);
       }
+      wgmma_wait<0>();
     }
     settle(dk);
     store_sums<typename Config::dk_type, Config::head_dim>(

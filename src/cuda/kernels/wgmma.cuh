@@ -25,6 +25,13 @@ INGOT_FN void store_matrix(u32 to, const u32* x) {
                "r"(x[0]), "r"(x[1]), "r"(x[2]), "r"(x[3])
                : "memory");
 }
+// And back: the registers of an A operand.
+INGOT_FN void load_matrix(u32* x, u32 from) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(x[0]), "=r"(x[1]), "=r"(x[2]), "=r"(x[3])
+               : "r"(from)
+               : "memory");
+}
 INGOT_FN void store_shared(u32 to, const float (&x)[2]) {
   asm volatile("st.shared.v2.f32 [%0], {%1, %2};" ::"r"(to), "f"(x[0]), "f"(x[1]) : "memory");
 }
