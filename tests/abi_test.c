@@ -55,7 +55,7 @@ static void test_defaults(void) {
   CHECK(p.batch == 1 && p.num_heads == 1 && p.num_heads_kv == 1);
   CHECK(p.q_dtype == INGOT_DTYPE_DEFAULT && p.dv_dtype == INGOT_DTYPE_DEFAULT);
   CHECK(p.causal == INGOT_CAUSAL_NONE && p.window_left == -1 && p.window_right == -1);
-  CHECK(p.scale == 0.0F && p.softcap == 0.0F);
+  CHECK(p.scale == 0.0F && p.softcap == 0.0F && p.precision == INGOT_PRECISION_HIGHEST);
   memset(&options, 0x5A, sizeof options);
   ingot_context_options_init(&options);
   CHECK(options.struct_size == sizeof options && options.num_threads == 0);
@@ -110,12 +110,21 @@ static void test_struct_size(ingot_context* context) {
   ingot_problem p = small_problem();
   ingot_plan* plan = NULL;
   char text[160];
-  p.struct_size = sizeof p - 8;
+  const size_t first = offsetof(ingot_problem, precision); /* the size in version 0.1 */
+  p.struct_size = first - 8;
   snprintf(text, sizeof text,
-           "problem.struct_size: must be at least %zu, got %zu (use its _init function)", sizeof p,
-           sizeof p - 8);
+           "problem.struct_size: must be at least %zu, got %zu (use its _init function)", first,
+           first - 8);
   CHECK_ERROR(ingot_plan_create(context, "cpu", &p, &plan), INGOT_INVALID_ARGUMENT, text);
   CHECK(plan == NULL);
+
+  memset(&p, 0x5A, sizeof p); /* a caller that knows no precision: what lies behind is not his */
+  ingot_problem_init_sized(&p, first);
+  CHECK(p.struct_size == first && p.batch == 1 && p.window_left == -1 && p.precision == 0x5A5A5A5A);
+  p.seqlen_q = p.seqlen_k = p.head_dim = p.head_dim_v = 4;
+  CHECK(ingot_plan_create(context, "cpu", &p, &plan) == INGOT_OK);
+  ingot_plan_destroy(plan);
+  plan = NULL;
 
   memset(&later, 0, sizeof later);
   later.problem = small_problem();

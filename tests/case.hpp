@@ -66,6 +66,7 @@ struct Row {
   ingot_causal causal = INGOT_CAUSAL_NONE;
   std::int64_t left = -1, right = -1;
   float scale = 0, softcap = 0;
+  ingot_precision precision = INGOT_PRECISION_HIGHEST;
   Layout layout = Layout::bhsd;
   Data data = Data::normal;
 };
@@ -102,6 +103,7 @@ inline std::string name_of(const Row& r) {
   if (r.left >= 0 || r.right >= 0) s += "_window_" + number(r.left) + "_" + number(r.right);
   if (r.scale != 0) s += r.scale < 0 ? "_negativescale" : "_scale";
   if (r.softcap != 0) s += "_softcap" + number(static_cast<std::int64_t>(r.softcap));
+  if (r.precision == INGOT_PRECISION_HIGH) s += "_high";
   if (r.layout != Layout::bhsd) s += std::string("_") + name_of(r.layout);
   if (r.data != Data::normal) s += std::string("_") + name_of(r.data);
   return s;
@@ -124,6 +126,7 @@ class Table {
     p.dq_dtype = p.dk_dtype = p.dv_dtype = r.grad;
     p.causal = r.causal, p.window_left = r.left, p.window_right = r.right;
     p.scale = r.scale, p.softcap = r.softcap;
+    p.precision = r.precision;
     cases_.push_back(std::move(c));
   }
   std::vector<Case> take() { return std::move(cases_); }

@@ -306,6 +306,20 @@ inline void add_data(Table& table) {
   }
 }
 
+/// A device may compute f32 less exactly where the caller says so, and nothing else.
+inline void add_precisions(Table& table) {
+  for (const ingot_dtype in : all_dtypes) {
+    Row row{.heads = 2, .heads_kv = 1, .q = 70, .k = 130, .d = 64, .in = in};
+    row.precision = INGOT_PRECISION_HIGH;
+    table.add(in == INGOT_F32 ? Tier::smoke : Tier::quick, row);
+    row.causal = INGOT_CAUSAL_BOTTOM_RIGHT, row.softcap = 20;
+    table.add(Tier::quick, row);
+  }
+  Row large{.heads = 4, .heads_kv = 2, .q = 1000, .k = 1027, .d = 64};
+  large.precision = INGOT_PRECISION_HIGH;
+  table.add(Tier::full, large);
+}
+
 /// The quick rows, or all of them.
 inline std::vector<Case> cases(bool full) {
   Table table(full);
@@ -318,6 +332,7 @@ inline std::vector<Case> cases(bool full) {
   add_dtypes(table);
   add_layouts(table);
   add_data(table);
+  add_precisions(table);
   return table.take();
 }
 

@@ -336,8 +336,9 @@ inline Reference reference(ingot_context* context, const ingot_problem& problem,
 
 inline PlainResult plain(const ingot_problem& p, const Operands& t) {
   const bool alike = p.q_dtype == p.k_dtype && p.k_dtype == p.v_dtype;
-  const PlainDtypes dtypes{alike ? p.q_dtype : INGOT_F32, p.o_dtype, p.dq_dtype, p.dk_dtype,
-                           p.dv_dtype};
+  PlainDtypes dtypes{alike ? p.q_dtype : INGOT_F32, p.o_dtype, p.dq_dtype, p.dk_dtype, p.dv_dtype};
+  const bool two_terms = p.precision == INGOT_PRECISION_HIGH && alike && p.q_dtype == INGOT_F32;
+  if (two_terms) dtypes.roundoff = 0x1p-16;
   const Dense q = t.q.dense(), k = t.k.dense(), v = t.v.dense(), dout = t.dout.dense();
   return Plain(p, dtypes, q, k, v, dout).run();
 }

@@ -103,7 +103,8 @@ void add_plan(Kernels& kernels, const Problem& p, int sm) {
   const std::string label = std::string(name(p.q)) + "_" + std::to_string(p.head_dim) + "_" +
                             std::to_string(p.head_dim_v) + "_" + std::to_string(p.seqlen_q) +
                             "_rows" + (p.causal == Causal::none ? "" : "_causal") +
-                            (p.softcap > 0 ? "_softcap" : "");
+                            (p.softcap > 0 ? "_softcap" : "") +
+                            (p.precision == Precision::high ? "_high" : "");
   if (detail.fast) add(kernels, detail.fast->step, label);
   if (detail.fast && detail.fast->split) add(kernels, *detail.fast->split, label);
   add(kernels, detail.any->step, label);
@@ -122,6 +123,10 @@ std::vector<Kernel> all_kernels() {
           add_plan(kernels, problem_of(shape, dtype, causal, full ? 30.0F : 0), full ? 90 : 80);
         }
         if (full) add_plan(kernels, problem_of(shape, dtype, causal, 0), 80);
+        if (dtype != Dtype::f32) continue;
+        Problem high = problem_of(shape, dtype, causal, full ? 30.0F : 0);
+        high.precision = Precision::high;
+        add_plan(kernels, high, 90);
       }
     }
   }

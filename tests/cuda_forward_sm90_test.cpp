@@ -70,6 +70,21 @@ TEST(CudaForwardSm90, LatentAndSplitHeadsFit) {
   }
 }
 
+TEST(CudaForwardSm90, HighPrecisionOfF32TakesTwoTerms) {
+  std::string why_not;
+  for (const std::int64_t dim : {64, 128}) {
+    Problem p = problem_of(Dtype::f32, dim, dim);
+    EXPECT_EQ(choose_sm90(p, hopper(), why_not)->planes, 3);
+    p.precision = Precision::high;
+    const auto c = choose_sm90(p, hopper(), why_not);
+    ASSERT_TRUE(c) << why_not;
+    EXPECT_EQ(c->planes, 2);
+    EXPECT_LE(needs_sm90(*c).shared_bytes, most_shared) << dim;
+    p.q = p.k = p.v = Dtype::bf16;
+    EXPECT_EQ(choose_sm90(p, hopper(), why_not)->planes, 1);
+  }
+}
+
 TEST(CudaForwardSm90, SaysWhyNot) {
   const auto reason = [](const Problem& p, int sm = 90) {
     DeviceCaps caps = hopper();
@@ -138,6 +153,12 @@ std::vector<Case> gpu_cases() {
     row.causal = INGOT_CAUSAL_BOTTOM_RIGHT, row.softcap = 10;
     add(row);
     row.softcap = 0, row.data = dim == 64 ? Data::inf_k : Data::nan_v;
+    add(row);
+    row.precision = INGOT_PRECISION_HIGH;
+    add(row);
+    row.data = Data::normal;
+    add(row);
+    row.softcap = 10, row.causal = INGOT_CAUSAL_NONE;
     add(row);
   }
   return table.take();

@@ -92,6 +92,11 @@ std::vector<Rule> enum_rules() {
     rules.push_back({[value](ingot_problem& p) { p.causal = beyond<ingot_causal>(value); },
                      "causal: must be an ingot_causal (0 to 2), got " + std::to_string(value)});
   }
+  for (const int value : {2, -1, 256}) {
+    rules.push_back(
+        {[value](ingot_problem& p) { p.precision = beyond<ingot_precision>(value); },
+         "precision: must be an ingot_precision (0 or 1), got " + std::to_string(value)});
+  }
   return rules;
 }
 

@@ -58,6 +58,7 @@ struct PlainResult {
 struct PlainDtypes {
   ingot_dtype inner;  // of S, P, dP, dS
   ingot_dtype o, dq, dk, dv;
+  double roundoff = 0x1p-24;  // of the products that make scores and results, in the floor
 };
 
 class Plain {
@@ -67,6 +68,7 @@ class Plain {
       : p_(problem),
         t_(dtypes),
         digits_(format_of(dtypes.inner).digits),
+        u_(dtypes.roundoff),
         q_(q),
         k_(k),
         v_(v),
@@ -93,7 +95,6 @@ class Plain {
   }
 
  private:
-  static constexpr double u_ = 0x1p-24;
   static constexpr double infinity_ = std::numeric_limits<double>::infinity();
 
   double inner(double x) const {
@@ -225,6 +226,7 @@ class Plain {
   const ingot_problem& p_;
   PlainDtypes t_;
   int digits_;
+  double u_;
   const Dense &q_, &k_, &v_, &dout_;
   float scale_ = 0;
   std::vector<char> seen_;

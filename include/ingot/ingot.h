@@ -66,6 +66,14 @@ enum {
   INGOT_CAUSAL_BOTTOM_RIGHT = 2 /* col <= row + seqlen_k - seqlen_q: flash-attn, cached decoding */
 };
 
+/* How exactly products of f32 are computed. A device may always be more exact than asked for. */
+typedef int32_t ingot_precision;
+enum {
+  INGOT_PRECISION_HIGHEST = 0, /* f32 means f32 */
+  INGOT_PRECISION_HIGH = 1     /* f32 q, k and v may be sums of two bf16 terms: about 1e-5, relative
+                                * (docs/numerics.md), several times faster on tensor cores */
+};
+
 typedef int32_t ingot_pass;
 enum { INGOT_FORWARD = 0, INGOT_BACKWARD = 1 };
 
@@ -102,6 +110,8 @@ typedef struct ingot_problem {
   int64_t window_right;
   float scale;   /* score = scale * <q, k>; 0 (the default) means 1 / sqrt(head_dim) */
   float softcap; /* > 0: score = softcap * tanh(scale * <q, k> / softcap); 0 (the default): off */
+  ingot_precision precision; /* default highest */
+  int32_t reserved;          /* 0 */
 } ingot_problem;
 
 /* A strided view: element (b, h, s, d) is

@@ -47,6 +47,11 @@ enum class Causal : std::int32_t {
   bottom_right = INGOT_CAUSAL_BOTTOM_RIGHT,
 };
 
+enum class Precision : std::int32_t {
+  highest = INGOT_PRECISION_HIGHEST,
+  high = INGOT_PRECISION_HIGH,
+};
+
 /// What to compute; see ingot_problem. Use designated initialisers.
 struct Problem {
   std::int64_t batch = 1, num_heads = 1, num_heads_kv = 1;
@@ -58,6 +63,7 @@ struct Problem {
   std::int64_t window_left = -1, window_right = -1;
   float scale = 0.0F;    ///< 0: 1 / sqrt(head_dim)
   float softcap = 0.0F;  ///< 0: off
+  Precision precision = Precision::highest;
 };
 
 /// A strided view; strides in elements of [batch, head, seqlen, head_dim]. Inputs are never written
@@ -229,6 +235,7 @@ class Plan {
     c.window_right = p.window_right;
     c.scale = p.scale;
     c.softcap = p.softcap;
+    c.precision = static_cast<ingot_precision>(p.precision);
     return c;
   }
 

@@ -67,6 +67,8 @@ void require(const void* pointer, const char* argument) {
 template <class T>
 constexpr std::size_t first_size = sizeof(T);
 template <>
+constexpr std::size_t first_size<ingot_problem> = offsetof(ingot_problem, precision);
+template <>
 constexpr std::size_t first_size<ingot_forward_args> = offsetof(ingot_forward_args, submission);
 template <>
 constexpr std::size_t first_size<ingot_backward_args> = offsetof(ingot_backward_args, submission);
@@ -190,7 +192,7 @@ const char* ingot_last_error(void) { return last_error.c_str(); }
 
 void ingot_problem_init_sized(ingot_problem* problem, size_t struct_size) {
   init(problem, struct_size);
-  if (problem == nullptr || struct_size < sizeof *problem) return;
+  if (problem == nullptr || struct_size < first_size<ingot_problem>) return;
   problem->batch = problem->num_heads = problem->num_heads_kv = 1;
   problem->window_left = problem->window_right = -1;
 }

@@ -38,6 +38,7 @@ Problem to_problem(const ingot_problem& c) {
   const auto dim = static_cast<double>(std::max<std::int64_t>(c.head_dim, 1));
   p.scale = c.scale == 0.0F ? static_cast<float>(1.0 / std::sqrt(dim)) : c.scale;
   p.softcap = c.softcap;
+  p.precision = static_cast<Precision>(c.precision);
   return p;
 }
 

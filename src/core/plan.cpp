@@ -28,7 +28,8 @@ Json to_json(const Problem& p) {
           {"window_left", p.window_left},
           {"window_right", p.window_right},
           {"scale", p.scale},
-          {"softcap", p.softcap}};
+          {"softcap", p.softcap},
+          {"precision", name(p.precision)}};
 }
 
 Json to_json(const Literal& literal) {

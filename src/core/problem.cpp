@@ -30,6 +30,16 @@ std::string_view name(Causal causal) {
   return "?";
 }
 
+std::string_view name(Precision precision) {
+  switch (precision) {
+    case Precision::highest:
+      return "highest";
+    case Precision::high:
+      return "high";
+  }
+  return "?";
+}
+
 std::int64_t size_bytes(Dtype dtype) {
   switch (dtype) {
     case Dtype::f32:

@@ -13,10 +13,12 @@ namespace ingot {
 
 enum class Dtype : std::int32_t { f32 = 1, f16 = 2, bf16 = 3, f64 = 4 };
 enum class Causal : std::int32_t { none = 0, top_left = 1, bottom_right = 2 };
+enum class Precision : std::int32_t { highest = 0, high = 1 };
 enum class Pass : std::int32_t { forward = 0, backward = 1 };
 
 std::string_view name(Dtype dtype);
 std::string_view name(Causal causal);
+std::string_view name(Precision precision);
 std::int64_t size_bytes(Dtype dtype);
 
 /// Sizes in elements; see ingot_problem in ingot.h for the meaning of every field. Defaults are
@@ -31,6 +33,7 @@ struct Problem {
   std::int64_t window_left = -1, window_right = -1;
   float scale = 1.0F;
   float softcap = 0.0F;
+  Precision precision = Precision::highest;
 
   bool operator==(const Problem&) const = default;
 };

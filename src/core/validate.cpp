@@ -44,6 +44,10 @@ void check_enums(const Problem& p) {
     fail("causal: must be an ingot_causal (0 to 2), got " +
          std::to_string(static_cast<int>(p.causal)));
   }
+  if (p.precision != Precision::highest && p.precision != Precision::high) {
+    fail("precision: must be an ingot_precision (0 or 1), got " +
+         std::to_string(static_cast<int>(p.precision)));
+  }
 }
 
 /// Products and sums that stop at the largest number instead of wrapping.

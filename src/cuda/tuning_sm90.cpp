@@ -13,6 +13,7 @@ struct Row {
   std::int64_t warpgroups;
   std::int64_t block_n, block_n_masked;
   bool ordered, wide;
+  std::int64_t block_n_softcap = 0;  ///< 0: as without
 };
 
 // Registers bound the rows: scores, weights and O of 64 rows a warpgroup are 3/4 block_n +
@@ -24,14 +25,20 @@ constexpr Row rows[] = {
     {320, 2, 48, 48, true, false},   {368, 2, 32, 32, true, false},
     {384, 3, 48, 48, false, true},   {512, 3, 32, 32, false, true},
 };
-// As terms of bf16, which take as many times the shared memory.
+// As terms of bf16, which take as many times the shared memory: three, and two. tanh to the bits of
+// f32 takes registers.
 constexpr Row rows_split[] = {
-    {64, 2, 64, 64, true, false},
-    {128, 2, 32, 32, true, false},
+    {64, 2, 64, 64, true, false, 48},
+    {128, 2, 32, 32, false, false, 16},
+};
+constexpr Row rows_split_high[] = {
+    {64, 2, 112, 112, true, false, 96},
+    {128, 2, 64, 64, false, false, 32},
 };
 constexpr Row narrow_v{128, 2, 128, 128, true, false};  // head_dim to 192, head_dim_v to 128
 
 constexpr std::int64_t terms_f32 = 3;         // 24 bits
+constexpr std::int64_t terms_f32_high = 2;    // 16 bits
 constexpr double least_operations_f32 = 1e9;  // five more launches cost about 15 microseconds
 constexpr std::int64_t tile_rows = 64, row_bytes = 128;
 constexpr std::int64_t most_shared = 232448;
@@ -46,8 +53,9 @@ const Row* find_row(const Problem& p) {
   const std::int64_t widest = std::max(p.head_dim, p.head_dim_v);
   const auto fits = [&](const Row& row) { return widest <= row.widest_head; };
   if (p.q == Dtype::f32) {
-    const Row* row = std::ranges::find_if(rows_split, fits);
-    return row == std::end(rows_split) ? nullptr : row;
+    const auto& table = p.precision == Precision::high ? rows_split_high : rows_split;
+    const Row* row = std::ranges::find_if(table, fits);
+    return row == std::end(table) ? nullptr : row;
   }
   if (p.head_dim > 128 && p.head_dim <= 192 && p.head_dim_v <= 128) return &narrow_v;
   const bool latent = p.head_dim > 512 && p.head_dim <= 576 && p.head_dim_v <= 512;
@@ -81,11 +89,16 @@ bool wants_split_keys(const Problem& p, const Config& c, std::int64_t multiproce
   return tiles * p.batch * 4 < multiprocessors && p.seqlen_k >= 2048;
 }
 
+std::int64_t planes_of(const Problem& p) {
+  if (p.q != Dtype::f32) return 1;
+  return p.precision == Precision::high ? terms_f32_high : terms_f32;
+}
+
 Config config_of(const Problem& p, const Row& row) {
   Config c;
   c.kernel = row.wide ? "forward_wide_sm90" : "forward_sm90";
   c.arch = "sm_90a";
-  c.planes = p.q == Dtype::f32 ? terms_f32 : 1;
+  c.planes = planes_of(p);
   c.element = type_name(p.q == Dtype::f32 ? Dtype::bf16 : p.q);
   c.output = type_name(p.o);
   c.head_dim = p.head_dim;
@@ -96,7 +109,7 @@ Config config_of(const Problem& p, const Row& row) {
   c.block_n = c.masked ? row.block_n_masked : row.block_n;
   c.stages = 2;
   c.softcap = p.softcap > 0;
-  if (c.softcap && c.planes > 1) c.block_n -= 16;  // registers for tanh to the bits of f32
+  if (c.softcap && row.block_n_softcap != 0) c.block_n = row.block_n_softcap;
   c.ordered = row.ordered;
   c.wide = row.wide;
   c.packed = is_packed(p, c.block_m);

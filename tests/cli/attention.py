@@ -22,7 +22,9 @@ def visible(rows, cols, causal, window):
     return mask
 
 
-def attention(q, k, v, dout=None, causal="none", window=(-1, -1), scale=None, softcap=0.0):
+def attention(
+    q, k, v, dout=None, causal="none", window=(-1, -1), scale=None, softcap=0.0, precision="highest"
+):
     """Arrays [batch, heads, seqlen, dim] to a dictionary of o, lse and, with dout, dq, dk, dv."""
     q, k, v = (x.astype(numpy.float64) for x in (q, k, v))
     group = q.shape[1] // k.shape[1]

@@ -75,6 +75,12 @@ def test_check_of_the_reference_itself(ingot):
     assert passed > 0 and failed == 0 and skipped == 0
 
 
+def test_check_takes_a_precision(ingot):
+    done = ingot("check", "--filter", "f32_b1_h1x1_q37_k70_d17", "--precision", "high")
+    passed, failed, skipped = counts(done)
+    assert passed > 0 and failed == 0
+
+
 def test_check_of_an_absent_device_is_a_skip_that_says_so(ingot):
     for device, says in (("cuda:77", "NVIDIA GPU"), ("metal:77", "Apple GPU")):
         done = ingot("check", "--device", device, "--filter", "b2_h6x2")

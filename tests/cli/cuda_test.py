@@ -37,6 +37,13 @@ def test_bench_times_by_the_devices_clock(ingot, fake_gpu):
     assert text.startswith("device cuda") and "2.00" in text  # the fake's events are 2 ms apart
 
 
+def test_precision_decides_how_many_terms_f32_has(ingot, fake_gpu):
+    shape = ["--heads", "16", "--seqlen-q", "4096", "--head-dim", "64", "--device", "cuda"]
+    for precision, terms in (("highest", 3), ("high", 2)):
+        text = ingot("explain", *shape, "--precision", precision).stdout
+        assert f"f32 as sums of {terms} terms of bf16" in text, precision
+
+
 def test_a_table_is_picked_up(ingot, fake_gpu):
     shape = ["--heads", "16", "--head-dim", "64", "--dtype", "bf16"]
     tuned = ingot("tune", *shape, "--seqlen", "512", "--seconds", "0.01").stdout

@@ -86,6 +86,7 @@ VARIANTS = [
     {"scale": 0.3},
     {"scale": -0.3},
     {"softcap": 2.0},
+    {"precision": "high"},
     {"causal": "top_left", "window": (4, 0), "scale": 0.2, "softcap": 1.5},
 ]
 

@@ -23,7 +23,7 @@ namespace {
 using nlohmann::json;
 
 struct BenchOptions {
-  std::string filter, json_path, plot_path;
+  std::string filter, json_path, plot_path, precision = "highest";
   double seconds = 0.3;
   DeviceOptions device;
 };
@@ -47,15 +47,16 @@ bool matches(const std::string& label, const std::string& filter) {
   return true;
 }
 
-std::vector<Workload> chosen_workloads(const std::string& filter, bool counting) {
+std::vector<Workload> chosen_workloads(const BenchOptions& o, bool counting) {
   std::vector<Workload> all = counting ? counting_workloads() : standard_workloads();
   for (const Dtype dtype : {Dtype::f32, Dtype::bf16}) {
     if (counting) break;
     const std::vector<Workload> models = model_workloads(dtype);
     all.insert(all.end(), models.begin(), models.end());
   }
-  std::erase_if(all, [&](const Workload& w) { return !matches(w.label, filter); });
-  if (all.empty()) throw Failure("--filter: no benchmark has '" + filter + "' in its name");
+  std::erase_if(all, [&](const Workload& w) { return !matches(w.label, o.filter); });
+  if (all.empty()) throw Failure("--filter: no benchmark has '" + o.filter + "' in its name");
+  for (Workload& w : all) w.problem.precision = parse_precision(o.precision);
   return all;
 }
 
@@ -155,7 +156,7 @@ void count_all(const BenchOptions& o, const Context& context, const std::string&
   OutputFiles files;
   std::optional<std::size_t> json_file;
   if (!o.json_path.empty()) json_file = files.add(o.json_path);
-  const std::vector<Workload> workloads = chosen_workloads(o.filter, true);
+  const std::vector<Workload> workloads = chosen_workloads(o, true);
   std::cout << "device " << device << ", executed on a software Metal device: counts, not times\n"
             << std::flush;
   std::vector<CountedRow> rows;
@@ -176,7 +177,7 @@ void bench(const BenchOptions& o) {
   const Context context(o.device.threads);
   const std::string device = resolved_device(context, o.device.device);
   if (counts_instead_of_timing(device)) return count_all(o, context, device);
-  const std::vector<Workload> workloads = chosen_workloads(o.filter, false);
+  const std::vector<Workload> workloads = chosen_workloads(o, false);
   OutputFiles files;
   std::optional<std::size_t> json_file, plot_file;
   if (!o.json_path.empty()) json_file = files.add(o.json_path);
@@ -228,6 +229,7 @@ void add_bench(CLI::App& app, int&) {
   c->add_option("--json", o->json_path, "write all figures and the environment")
       ->type_name("OUT.json");
   c->add_option("--plot", o->plot_path, "write a chart")->type_name("OUT.svg");
+  add_precision_option(*c, o->precision);
   add_device_options(*c, o->device);
   c->callback([o] { bench(*o); });
 }

@@ -18,7 +18,7 @@ namespace table = ingot::conformance;
 
 struct CheckOptions {
   bool quick = false, full = false;
-  std::string filter;
+  std::string filter, precision = "highest";
   DeviceOptions device;
 };
 
@@ -31,6 +31,9 @@ std::vector<table::Case> chosen_cases(const CheckOptions& o) {
   std::erase_if(cases,
                 [&](const table::Case& c) { return c.name.find(o.filter) == std::string::npos; });
   if (cases.empty()) throw Failure("--filter: no case has '" + o.filter + "' in its name");
+  if (parse_precision(o.precision) == Precision::high) {
+    for (table::Case& c : cases) c.problem.precision = INGOT_PRECISION_HIGH;
+  }
   return cases;
 }
 
@@ -128,6 +131,7 @@ void add_check(CLI::App& app, int& exit_code) {
   auto* quick = c->add_flag("--quick", o->quick, "the quick part of the table (the default)");
   c->add_flag("--full", o->full, "the whole table, which takes minutes")->excludes(quick);
   c->add_option("--filter", o->filter, "only cases with TEXT in their name")->type_name("TEXT");
+  add_precision_option(*c, o->precision);
   add_device_options(*c, o->device);
   c->callback([o, &exit_code] { exit_code = check(*o); });
 }

@@ -35,7 +35,9 @@ Problem problem_of(const ModelOptions& o, std::int64_t head_dim) {
             .head_dim = head_dim,
             .head_dim_v = o.head_dim_v != 0 ? o.head_dim_v : head_dim,
             .q_dtype = parse_dtype("--dtype", o.dtype)};
-  apply(VariantOptions{.causal = o.causal, .window = {}, .scale = {}, .softcap = {}}, p);
+  VariantOptions variant;
+  variant.causal = o.causal;
+  apply(variant, p);
   return p;
 }
 

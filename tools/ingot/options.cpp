@@ -37,6 +37,19 @@ void add_variant_options(CLI::App& app, VariantOptions& options) {
       ->type_name("S");
   app.add_option("--softcap", options.softcap, "C: scores become C * tanh(score / C)")
       ->type_name("C");
+  add_precision_option(app, options.precision);
+}
+
+void add_precision_option(CLI::App& app, std::string& precision) {
+  app.add_option("--precision", precision,
+                 "of products of f32: highest (the default), or high: about 1e-5 where that is "
+                 "faster")
+      ->check(CLI::IsMember({"highest", "high"}))
+      ->type_name("KIND");
+}
+
+Precision parse_precision(const std::string& name) {
+  return name == "high" ? Precision::high : Precision::highest;
 }
 
 namespace {
@@ -62,6 +75,7 @@ std::string number_text(float number) {
 }  // namespace
 
 void apply(const VariantOptions& options, Problem& problem) {
+  problem.precision = parse_precision(options.precision);
   if (options.causal == "top_left") problem.causal = Causal::top_left;
   if (options.causal == "bottom_right") problem.causal = Causal::bottom_right;
   if (!options.window.empty()) parse_window(options.window, problem);
@@ -120,6 +134,7 @@ nlohmann::json to_json(const Problem& p) {
   result["scale"] = p.scale != 0 ? static_cast<double>(p.scale)
                                  : 1.0 / std::sqrt(static_cast<double>(p.head_dim));
   result["softcap"] = p.softcap;
+  result["precision"] = p.precision == Precision::high ? "high" : "highest";
   return result;
 }
 

@@ -19,11 +19,17 @@ struct VariantOptions {
   std::string window;  ///< empty, or "LEFT,RIGHT"
   std::optional<float> scale;
   std::optional<float> softcap;
+  std::string precision = "highest";
 };
 
 void add_device_options(CLI::App& app, DeviceOptions& options);
 void add_threads_option(CLI::App& app, DeviceOptions& options);
 void add_variant_options(CLI::App& app, VariantOptions& options);
+
+void add_precision_option(CLI::App& app, std::string& precision);
+
+/// The value of --precision, which the option has checked.
+Precision parse_precision(const std::string& name);
 
 /// Puts the variant into the problem. Throws UsageError for values that cannot be meant, such as
 /// --scale 0.

@@ -35,7 +35,7 @@ struct ForwardParams {
 /// dim_padded] and packed, zeros past dim. A thread does 8 columns.
 struct SplitParams {
   const float* from;  ///< null: only clears has_special
-  int* has_special;   ///< becomes 1 where there is an Inf or NaN: a sum of terms cannot be one
+  int* has_special;   ///< becomes 1 where there is an Inf or NaN, or nearly: no sum of terms is one
   void* to;
   Index stride[4];  ///< of `from`
   Index rows;       ///< seqlen of every head, from head_first on

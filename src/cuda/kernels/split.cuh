@@ -11,6 +11,7 @@ extern "C" __global__ void __launch_bounds__(256)
     return;
   }
   constexpr int width = 8;  // columns of a thread, 16 bytes of a plane
+  constexpr float largest_term = __builtin_bit_cast(float, 0x7F7F8000);  // rounds to an Inf of bf16
   const int chunks = params.dim_padded / width;
   const Index place = static_cast<Index>(blockIdx.x) * blockDim.x + threadIdx.x;
   const Index row = place / chunks;
@@ -26,7 +27,7 @@ extern "C" __global__ void __launch_bounds__(256)
 #pragma unroll
   for (int i = 0; i < width; ++i) {
     x[i] = column + i < params.dim ? from[(column + i) * params.stride[3]] : 0.0f;
-    special = special || !(fabsf(x[i]) < infinity);
+    special = special || !(fabsf(x[i]) < largest_term);
   }
   if (special) *params.has_special = 1;
   u32* to = static_cast<u32*>(params.to) + (row * params.dim_padded + column) / 2;
