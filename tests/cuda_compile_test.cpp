@@ -111,6 +111,39 @@ void add_plan(Kernels& kernels, const Problem& p, int sm) {
   if (detail.any->combine) add(kernels, *detail.any->combine, label);
 }
 
+/// The kernels of the unfused backward pass, which plans for wide heads and f32 take.
+void add_unfused(Kernels& kernels, const Problem& p) {
+  const Plan plan = plan_cuda(p, caps_of(90), "cuda:0");
+  const auto& detail = dynamic_cast<const BackwardDetail&>(*plan.backward.detail);
+  if (!detail.unfused) return;
+  const UnfusedBackward& form = *detail.unfused;
+  const std::string label = std::string(name(p.q)) + "_" + std::to_string(p.head_dim) + "_" +
+                            std::to_string(p.head_dim_v) +
+                            (p.causal == Causal::none ? "" : "_causal") +
+                            (p.softcap > 0 ? "_softcap" : "");
+  add(kernels, form.scores, label);
+  add(kernels, form.dv.step, "dv_" + label);
+  add(kernels, form.dk.step, "dk_" + label);
+  add(kernels, form.dq.step, "dq_" + label);
+}
+
+void add_unfused(Kernels& kernels, bool full) {
+  std::vector<std::int64_t> dims{320, 512};
+  if (full) dims = {40, 64, 128, 256, 264, 320, 384, 512, 640, 1024};
+  for (const std::int64_t dim : dims) {
+    for (const Dtype dtype : {Dtype::bf16, Dtype::f16, Dtype::f32}) {
+      if (!full && dtype == Dtype::f16) continue;
+      for (const Causal causal : {Causal::none, Causal::bottom_right}) {
+        for (const float softcap : {0.0F, 20.0F}) {
+          const std::int64_t narrow = dtype == Dtype::f32 ? dim / 4 : dim;
+          add_unfused(kernels,
+                      problem_of({4, 2, 4096, 4096, narrow, narrow}, dtype, causal, softcap));
+        }
+      }
+    }
+  }
+}
+
 std::vector<Kernel> all_kernels() {
   const bool full = is_full();
   Kernels kernels;
@@ -130,6 +163,7 @@ std::vector<Kernel> all_kernels() {
       }
     }
   }
+  add_unfused(kernels, full);
   std::vector<Kernel> all;
   for (auto& [source, kernel] : kernels) all.push_back(std::move(kernel));
   return all;

@@ -1,0 +1,186 @@
+// The unfused backward pass for Hopper: what its tables may ask of the hardware, how the workspace
+// is cut, and, on such a GPU, rows of problems that take it (cases.hpp has mostly smaller ones).
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include "conformance.hpp"
+#include "cuda/plan_parts.hpp"
+#include "devices.hpp"
+
+namespace ingot::cuda {
+namespace {
+
+constexpr std::int64_t most_shared = 232448;
+
+DeviceCaps hopper() {
+  DeviceCaps caps;
+  caps.sm = 90;
+  caps.sm_count = 132;
+  caps.shared_bytes = most_shared;
+  return caps;
+}
+
+Problem problem_of(Dtype dtype, std::int64_t dim, std::int64_t dim_v, std::int64_t seqlen = 4096) {
+  Problem p;
+  p.num_heads = 16, p.num_heads_kv = 4;
+  p.seqlen_q = p.seqlen_k = seqlen;
+  p.head_dim = dim, p.head_dim_v = dim_v;
+  p.q = p.k = p.v = p.o = p.dout = p.dq = p.dk = p.dv = dtype;
+  return p;
+}
+
+/// The plan keeps alive what it returns.
+std::shared_ptr<const BackwardDetail> detail_of(const Problem& p) {
+  return std::dynamic_pointer_cast<const BackwardDetail>(
+      plan_cuda(p, hopper(), "cuda:0").backward.detail);
+}
+
+TEST(CudaUnfused, TilesFitTheMultiprocessor) {
+  for (const Dtype dtype : {Dtype::bf16, Dtype::f32}) {
+    for (std::int64_t dim = dtype == Dtype::f32 ? 8 : 257; dim <= 1024; dim += 8) {
+      for (const float softcap : {0.0F, 10.0F}) {
+        Problem p = problem_of(dtype, dim, dim / 2 + 1);
+        p.softcap = softcap;
+        const auto detail = detail_of(p);
+        ASSERT_TRUE(detail->unfused) << dim;
+        const UnfusedBackward& form = *detail->unfused;
+        for (const Step* step : {&form.scores, &form.dv.step, &form.dk.step, &form.dq.step}) {
+          EXPECT_LE(step->launch.shared_bytes, most_shared) << step->config.kernel << dim;
+          EXPECT_GE(step->config.stages, 2) << step->config.kernel << dim;
+        }
+        for (const Product* product : {&form.dv, &form.dk, &form.dq}) {
+          const Config& c = product->step.config;
+          EXPECT_EQ(c.block_m % (64 * c.warpgroups), 0) << dim;
+          EXPECT_EQ(c.columns % 16, 0) << dim;
+          EXPECT_GE(c.columns * product->slices, product->dim) << dim;
+          EXPECT_LT(c.columns * (product->slices - 1), product->dim) << dim;
+        }
+      }
+    }
+  }
+}
+
+TEST(CudaUnfused, TheWorkspaceHoldsWholeHeadsOrChunksOfKeysAndKeepsItsLimit) {
+  constexpr std::int64_t limit = std::int64_t{1} << 30;
+  std::string why_not;
+  for (const std::int64_t seqlen : {1000, 4096, 16384, 50000, 400000}) {
+    for (const Dtype dtype : {Dtype::bf16, Dtype::f32}) {
+      const Problem p = problem_of(dtype, 512, 512, seqlen);
+      BackwardDetail detail;
+      detail.statistics.emplace();
+      const auto form = plan_unfused(p, hopper(), limit, detail, why_not);
+      if (!form) {
+        EXPECT_EQ(seqlen, 400000) << why_not;
+        EXPECT_EQ(why_not,
+                  "P and dS of 128 keys need more than the workspace may hold, 1073741824 bytes");
+        continue;
+      }
+      EXPECT_LE(form->workspace_bytes, static_cast<std::size_t>(limit)) << seqlen;
+      const UnfusedBackward& unfused = *detail.unfused;
+      if (unfused.keys_at_once == seqlen) continue;
+      EXPECT_EQ(unfused.heads_kv_at_once, 1);
+      EXPECT_EQ(unfused.keys_at_once % 128, 0);
+      EXPECT_GT(unfused.sums_bytes, 0);
+    }
+  }
+}
+
+TEST(CudaUnfused, SaysWhyNot) {
+  const auto reason = [](const Problem& p) {
+    BackwardDetail detail;
+    detail.statistics.emplace();
+    std::string why_not;
+    EXPECT_FALSE(plan_unfused(p, hopper(), 1 << 30, detail, why_not));
+    return why_not;
+  };
+  Problem p = problem_of(Dtype::bf16, 512, 512);
+  p.seqlen_q = 63;
+  EXPECT_EQ(reason(p), "few query rows");
+  EXPECT_EQ(reason(problem_of(Dtype::f32, 64, 64, 128)),
+            "too little work for kernels of their own");
+}
+
+using conformance::Case;
+using conformance::Data;
+using conformance::Layout;
+using conformance::Row;
+
+void add_wide(conformance::Table& table) {
+  const auto add = [&](const Row& row) { table.add(conformance::Tier::full, row); };
+  for (const std::int64_t dim : {264, 320, 384, 500, 512, 640, 1024}) {
+    Row row;
+    row.heads = 4, row.heads_kv = 2, row.q = 200, row.k = 461, row.d = dim, row.in = INGOT_BF16;
+    row.layout = Layout::bshd;
+    add(row);
+    row.in = INGOT_F16, row.causal = INGOT_CAUSAL_BOTTOM_RIGHT, row.left = 170, row.softcap = 20;
+    row.layout = Layout::bhsd;
+    add(row);
+    row.softcap = 0, row.batch = 2, row.causal = INGOT_CAUSAL_TOP_LEFT, row.left = -1;
+    add(row);
+  }
+  for (const auto& [dim, dim_v] : {std::pair{576, 512}, {64, 512}, {320, 24}}) {
+    Row row;
+    row.heads = 8, row.heads_kv = 2, row.q = 300, row.k = 501, row.in = INGOT_BF16;
+    row.d = dim, row.dv = dim_v;
+    add(row);
+    row.causal = INGOT_CAUSAL_BOTTOM_RIGHT, row.out = INGOT_F32, row.grad = INGOT_F32;
+    add(row);
+  }
+  for (const Data data : {Data::negative_logits, Data::huge_logits, Data::inf_q, Data::inf_k,
+                          Data::inf_v, Data::nan_q, Data::nan_v, Data::nan_dout}) {
+    Row row;
+    row.heads = 4, row.heads_kv = 2, row.q = 300, row.k = 280, row.d = 264, row.in = INGOT_BF16;
+    row.data = data;
+    add(row);
+    row.causal = INGOT_CAUSAL_TOP_LEFT, row.left = 90;
+    add(row);
+  }
+}
+
+void add_f32(conformance::Table& table) {
+  const auto add = [&](const Row& row) { table.add(conformance::Tier::full, row); };
+  for (const std::int64_t dim : {24, 64, 100, 128, 320}) {
+    Row row;
+    row.heads = 4, row.heads_kv = 2, row.q = 1000, row.k = 100000 / dim + 130, row.d = dim;
+    row.batch = 2;
+    add(row);
+    row.causal = INGOT_CAUSAL_BOTTOM_RIGHT, row.softcap = 10, row.layout = Layout::transposed;
+    add(row);
+    row.softcap = 0, row.data = dim == 64 ? Data::inf_k : Data::nan_v;
+    add(row);
+  }
+  Row chunked;  // more than the default limit of the workspace
+  chunked.q = 10700, chunked.k = 12001, chunked.d = 16;
+  add(chunked);
+  chunked.causal = INGOT_CAUSAL_TOP_LEFT, chunked.left = 9000;
+  add(chunked);
+}
+
+std::vector<Case> gpu_cases() {
+  conformance::Table table(true);
+  add_wide(table);
+  add_f32(table);
+  return table.take();
+}
+
+class CudaUnfusedOnGpu : public testing::TestWithParam<Case> {};
+
+TEST_P(CudaUnfusedOnGpu, AgreesWithReference) {
+  ingot_context* const context = conformance::shared_context();
+  const std::vector<std::string> devices = conformance::device_names(context);
+  if (std::find(devices.begin(), devices.end(), "cuda:0") == devices.end()) {
+    GTEST_SKIP() << "skipped: no NVIDIA GPU";
+  }
+  const conformance::Outcome outcome = conformance::run_case(context, "cuda:0", GetParam());
+  EXPECT_EQ(outcome.status, conformance::Status::passed) << outcome.message;
+}
+
+std::string test_name(const testing::TestParamInfo<Case>& info) { return info.param.name; }
+
+INSTANTIATE_TEST_SUITE_P(Table, CudaUnfusedOnGpu, testing::ValuesIn(gpu_cases()), test_name);
+
+}  // namespace
+}  // namespace ingot::cuda
