@@ -68,22 +68,24 @@ TEST(CudaUnfused, TheWorkspaceHoldsWholeHeadsOrChunksOfKeysAndKeepsItsLimit) {
   std::string why_not;
   for (const std::int64_t seqlen : {1000, 4096, 16384, 50000, 400000}) {
     for (const Dtype dtype : {Dtype::bf16, Dtype::f32}) {
-      const Problem p = problem_of(dtype, 512, 512, seqlen);
+      Problem p = problem_of(dtype, 512, 512, seqlen);
+      p.workspace_limit = limit;
       BackwardDetail detail;
       detail.statistics.emplace();
-      const auto form = plan_unfused(p, hopper(), limit, detail, why_not);
+      const auto form = plan_unfused(p, hopper(), detail, why_not);
       if (!form) {
         EXPECT_EQ(seqlen, 400000) << why_not;
         EXPECT_EQ(why_not,
                   "P and dS of 128 keys need more than the workspace may hold, 1073741824 bytes");
         continue;
       }
-      EXPECT_LE(form->workspace_bytes, static_cast<std::size_t>(limit)) << seqlen;
+      EXPECT_LE(form->workspace_bytes, static_cast<std::size_t>(limit + 4 * workspace_alignment))
+          << seqlen;
       const UnfusedBackward& unfused = *detail.unfused;
-      if (unfused.keys_at_once == seqlen) continue;
-      EXPECT_EQ(unfused.heads_kv_at_once, 1);
-      EXPECT_EQ(unfused.keys_at_once % 128, 0);
-      EXPECT_GT(unfused.sums_bytes, 0);
+      if (unfused.chunks.keys_at_once == seqlen) continue;
+      EXPECT_EQ(unfused.chunks.heads_kv_at_once, 1);
+      EXPECT_EQ(unfused.chunks.keys_at_once % 128, 0);
+      EXPECT_GT(unfused.chunks.sums_bytes, 0);
     }
   }
 }
@@ -93,7 +95,7 @@ TEST(CudaUnfused, SaysWhyNot) {
     BackwardDetail detail;
     detail.statistics.emplace();
     std::string why_not;
-    EXPECT_FALSE(plan_unfused(p, hopper(), 1 << 30, detail, why_not));
+    EXPECT_FALSE(plan_unfused(p, hopper(), detail, why_not));
     return why_not;
   };
   Problem p = problem_of(Dtype::bf16, 512, 512);

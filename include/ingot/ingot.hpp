@@ -64,6 +64,7 @@ struct Problem {
   float scale = 0.0F;    ///< 0: 1 / sqrt(head_dim)
   float softcap = 0.0F;  ///< 0: off
   Precision precision = Precision::highest;
+  std::int64_t workspace_limit = 0;  ///< bytes; 0: 1.25 GiB
 };
 
 /// A strided view; strides in elements of [batch, head, seqlen, head_dim]. Inputs are never written
@@ -236,6 +237,7 @@ class Plan {
     c.scale = p.scale;
     c.softcap = p.softcap;
     c.precision = static_cast<ingot_precision>(p.precision);
+    c.workspace_limit = p.workspace_limit;
     return c;
   }
 

@@ -39,6 +39,7 @@ Problem to_problem(const ingot_problem& c) {
   p.scale = c.scale == 0.0F ? static_cast<float>(1.0 / std::sqrt(dim)) : c.scale;
   p.softcap = c.softcap;
   p.precision = static_cast<Precision>(c.precision);
+  if (c.workspace_limit != 0) p.workspace_limit = c.workspace_limit;
   return p;
 }
 

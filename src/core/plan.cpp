@@ -29,7 +29,8 @@ Json to_json(const Problem& p) {
           {"window_right", p.window_right},
           {"scale", p.scale},
           {"softcap", p.softcap},
-          {"precision", name(p.precision)}};
+          {"precision", name(p.precision)},
+          {"workspace_limit", p.workspace_limit}};
 }
 
 Json to_json(const Literal& literal) {

@@ -34,6 +34,7 @@ struct Problem {
   float scale = 1.0F;
   float softcap = 0.0F;
   Precision precision = Precision::highest;
+  std::int64_t workspace_limit = std::int64_t{5} << 28;
 
   bool operator==(const Problem&) const = default;
 };

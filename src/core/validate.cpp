@@ -192,6 +192,9 @@ void validate(const Problem& p) {
   if (!std::isfinite(p.scale) || p.scale == 0.0F) {
     fail("scale: must be finite and not 0, got " + text(p.scale));
   }
+  if (p.workspace_limit < 0) {
+    fail("workspace_limit: must be at least 0, got " + std::to_string(p.workspace_limit));
+  }
   if (!std::isfinite(p.softcap) || p.softcap < 0.0F) {
     fail("softcap: must be finite and not negative, got " + text(p.softcap));
   }

@@ -7,9 +7,6 @@
 namespace ingot::cuda {
 namespace {
 
-/// Of the matrices that a form may keep, whatever the lengths.
-constexpr std::int64_t workspace_limit = std::int64_t{1} << 30;
-
 std::optional<MmaBackward> backward_kernel(const Config& config, std::int64_t tiles,
                                            std::int64_t slices, std::int64_t heads) {
   if (tiles * slices * heads == 0) return std::nullopt;
@@ -79,9 +76,9 @@ std::optional<Form> plan_hopper(const Problem& p, const DeviceCaps& caps, Backwa
   detail.statistics = plan_statistics(p, caps);
   std::optional<Form> form;
   const std::int64_t widest = std::max(p.head_dim, p.head_dim_v);
-  form = plan_stored(p, caps, workspace_limit, detail, why_not);
+  form = plan_stored(p, caps, detail, why_not);
   if (!form && (widest > 256 || p.q == Dtype::f32)) {
-    form = plan_unfused(p, caps, workspace_limit, detail, why_not);
+    form = plan_unfused(p, caps, detail, why_not);
   }
   if (!form) detail.statistics.reset();
   return form;

@@ -113,10 +113,7 @@ struct UnfusedBackward {
   std::optional<Step> split;  ///< f32 only
   Step scores;
   Product dv, dk, dq;
-  std::int64_t heads_kv_at_once = 0;  ///< with all query heads that read them
-  std::int64_t keys_at_once = 0;      ///< all, or a multiple of 128 of one head
-  std::int64_t matrix_bytes = 0;      ///< of P, and of dS
-  std::int64_t sums_bytes = 0;        ///< of dq over several chunks of keys; else 0
+  Chunks chunks;  ///< of P and dS
 };
 
 struct BackwardDetail final : PassDetail {

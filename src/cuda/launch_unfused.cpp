@@ -33,9 +33,9 @@ Places places_of(const BackwardCall& call, std::byte* workspace) {
   std::byte* next = aligned(workspace + call.detail.statistics->bytes);
   at.has_special = reinterpret_cast<int*>(next);
   at.p = next + alignment;
-  at.ds = at.p + form.matrix_bytes;
-  at.sums = reinterpret_cast<float*>(at.ds + form.matrix_bytes);
-  at.terms = at.ds + form.matrix_bytes + form.sums_bytes;
+  at.ds = at.p + form.chunks.matrix_bytes / 2;
+  at.sums = reinterpret_cast<float*>(at.ds + form.chunks.matrix_bytes / 2);
+  at.terms = at.ds + form.chunks.matrix_bytes / 2 + form.chunks.sums_bytes;
   return at;
 }
 
@@ -186,7 +186,8 @@ void launch_products(const Device& device, const BackwardCall& call, const Maps&
   };
   launch(form.dv, p, maps.dout64, call.args.dv, 1.0F, nullptr);
   launch(form.dk, ds, maps.q64, call.args.dk, problem.scale, nullptr);
-  launch(form.dq, ds, maps.k64, call.args.dq, problem.scale, form.sums_bytes > 0 ? sums : nullptr);
+  launch(form.dq, ds, maps.k64, call.args.dq, problem.scale,
+         form.chunks.sums_bytes > 0 ? sums : nullptr);
 }
 
 void launch_group(const Device& device, const BackwardCall& call, const Group& group,
@@ -195,8 +196,8 @@ void launch_group(const Device& device, const BackwardCall& call, const Group& g
   const Problem& problem = call.problem;
   const UnfusedBackward& form = *call.detail.unfused;
   const std::int64_t per_head = problem.num_heads / problem.num_heads_kv;
-  for (std::int64_t key = 0; key < problem.seqlen_k; key += form.keys_at_once) {
-    const std::int64_t keys = std::min(form.keys_at_once, problem.seqlen_k - key);
+  for (std::int64_t key = 0; key < problem.seqlen_k; key += form.chunks.keys_at_once) {
+    const std::int64_t keys = std::min(form.chunks.keys_at_once, problem.seqlen_k - key);
     StoredOperand p;
     p.data = at.p;
     p.place = {static_cast<int>(group.first * per_head), static_cast<int>(key),
@@ -229,8 +230,8 @@ bool launch_unfused(const Device& device, const BackwardCall& call, std::byte* w
     launch_split(device, call, clear, 1, load);
   }
   const std::int64_t heads = call.problem.batch * call.problem.num_heads_kv;
-  for (Group group; group.first < heads; group.first += form.heads_kv_at_once) {
-    group.count = std::min(form.heads_kv_at_once, heads - group.first);
+  for (Group group; group.first < heads; group.first += form.chunks.heads_kv_at_once) {
+    group.count = std::min(form.chunks.heads_kv_at_once, heads - group.first);
     if (form.split) {
       const Operands terms = split_group(device, call, group, at, load);
       maps = encode_maps(device.driver(), terms, form.scores.config);

@@ -35,21 +35,21 @@ struct Form {
 
 /// Bytes besides the matrices.
 struct ChunkNeeds {
-  std::int64_t fixed = 0;     ///< whatever the chunk
   std::int64_t per_head = 0;  ///< of each head of k in it
   std::int64_t matrices = 1;  ///< times their planes
+  /// Of blocks that take one tile each, to fill rounds of multiprocessors; 0: blocks stay.
+  std::int64_t tiles_of_head = 0, multiprocessors = 0;
 };
-/// The largest chunks in at most `limit` bytes of workspace; nothing where not even 128 keys fit.
+/// The largest chunks within the problem's limit of workspace; nothing where not even 128 keys fit.
 std::optional<Chunks> cut_chunks(const Problem& problem, const ChunkNeeds& needs,
-                                 std::int64_t limit, const Product& dq);
+                                 const Product& dq);
 
-/// Adds the stored form to `detail`, which has its statistics, in at most `limit` bytes of
+/// Adds the stored form to `detail`, which has its statistics, within the problem's limit of
 /// workspace. Nothing where it cannot be had or does not pay; `why_not` then says why.
-std::optional<Form> plan_stored(const Problem& problem, const DeviceCaps& caps, std::int64_t limit,
+std::optional<Form> plan_stored(const Problem& problem, const DeviceCaps& caps,
                                 BackwardDetail& detail, std::string& why_not);
-/// Adds the unfused form to `detail`, which has its statistics, in at most `limit` bytes of
-/// workspace. Nothing where it cannot be had or does not pay; `why_not` then says why.
-std::optional<Form> plan_unfused(const Problem& problem, const DeviceCaps& caps, std::int64_t limit,
+/// The same with the unfused form.
+std::optional<Form> plan_unfused(const Problem& problem, const DeviceCaps& caps,
                                  BackwardDetail& detail, std::string& why_not);
 
 PassPlan plan_backward(const Problem& problem, const DeviceCaps& caps);

@@ -19,17 +19,22 @@ std::string sentence(const Problem& p, const StoredBackward& form) {
 
 }  // namespace
 
-std::optional<Form> plan_stored(const Problem& p, const DeviceCaps& /*caps*/, std::int64_t limit,
-                                BackwardDetail& detail, std::string& why_not) {
+std::optional<Form> plan_stored(const Problem& p, const DeviceCaps& caps, BackwardDetail& detail,
+                                std::string& why_not) {
   const std::optional<Config> config = choose_stored(p, why_not);
   if (!config) return std::nullopt;
   StoredBackward form;
   form.dq = plan_product(p, p.head_dim, p.dq, false, 1);
   const auto statistics = static_cast<std::int64_t>(detail.statistics->bytes);
-  const std::optional<Chunks> chunks =
-      cut_chunks(p, {.fixed = statistics + workspace_alignment, .matrices = 1}, limit, form.dq);
+  ChunkNeeds needs;
+  if (!config->masked) {  // else tiles differ, and the long ones come first
+    needs.tiles_of_head = ceil_div(p.seqlen_k, config->block_n);
+    needs.multiprocessors = caps.sm_count;
+  }
+  const std::optional<Chunks> chunks = cut_chunks(p, needs, form.dq);
   if (!chunks) {
-    why_not = "dS of 128 keys needs more than the workspace may hold, " + text(limit) + " bytes";
+    why_not = "dS of 128 keys needs more than the workspace may hold, " + text(p.workspace_limit) +
+              " bytes";
     return std::nullopt;
   }
   form.chunks = *chunks;

@@ -6,8 +6,6 @@
 namespace ingot::cuda {
 namespace {
 
-constexpr std::int64_t alignment = 256;      // of what lies in the workspace
-constexpr std::int64_t chunk_unit = 128;     // keys
 constexpr std::int64_t split_threads = 256;  // 8 columns each
 
 /// Terms of the tensors of one head of k and the heads of q that read it.
@@ -16,36 +14,12 @@ std::int64_t terms_bytes(const Problem& p, std::int64_t planes) {
   const std::int64_t group = p.num_heads / p.num_heads_kv;
   const std::int64_t rows = group * p.seqlen_q + p.seqlen_k;
   return 2 * planes * (plane_elements(rows, p.head_dim) + plane_elements(rows, p.head_dim_v)) +
-         4 * alignment;
-}
-
-/// P and dS of `keys` keys of one head of k.
-std::int64_t matrices_bytes(const Problem& p, std::int64_t planes, std::int64_t keys) {
-  const std::int64_t group = p.num_heads / p.num_heads_kv;
-  return 2 * 2 * planes * group * round_up(p.seqlen_q, chunk_unit) * round_up(keys, chunk_unit);
-}
-
-/// Whole heads of k while they fit, else one head in chunks of its keys that fit. False where not
-/// even the smallest chunk does.
-bool cut(const Problem& p, std::int64_t fixed, std::int64_t limit, UnfusedBackward& form) {
-  const std::int64_t heads = p.batch * p.num_heads_kv, terms = terms_bytes(p, form.planes);
-  const std::int64_t whole = matrices_bytes(p, form.planes, p.seqlen_k) + terms;
-  const std::int64_t budget = limit - fixed;
-  form.heads_kv_at_once = std::clamp<std::int64_t>(budget / whole, 1, heads);
-  form.keys_at_once = p.seqlen_k;
-  if (whole <= budget) return true;
-  form.sums_bytes = p.num_heads / p.num_heads_kv * form.dq.slices * form.dq.step.config.columns *
-                    round_up(p.seqlen_q, chunk_unit) * 4;
-  const std::int64_t left = budget - terms - form.sums_bytes;
-  const std::int64_t most = left / matrices_bytes(p, form.planes, chunk_unit) * chunk_unit;
-  if (most <= 0) return false;
-  form.keys_at_once = round_up(ceil_div(p.seqlen_k, ceil_div(p.seqlen_k, most)), chunk_unit);
-  return true;
+         4 * workspace_alignment;
 }
 
 Step split_step(const Problem& p, const UnfusedBackward& form) {
-  const std::int64_t heads = form.heads_kv_at_once * (p.num_heads / p.num_heads_kv);
-  const std::int64_t rows = std::max(heads * p.seqlen_q, form.heads_kv_at_once * p.seqlen_k);
+  const std::int64_t heads = form.chunks.heads_kv_at_once * (p.num_heads / p.num_heads_kv);
+  const std::int64_t rows = std::max(heads * p.seqlen_q, form.chunks.heads_kv_at_once * p.seqlen_k);
   Config config;
   config.kernel = "split";
   config.arch = form.scores.config.arch;
@@ -58,19 +32,20 @@ std::string sentence(const Problem& p, const UnfusedBackward& form) {
   const Config& c = form.scores.config;
   std::string why = "unfused: ";
   if (form.planes > 1) why += "f32 as sums of " + text(form.planes) + " terms of bf16; ";
-  why += "P and dS of " + text(form.heads_kv_at_once) + " kv heads";
-  if (form.keys_at_once < p.seqlen_k) why += " and " + text(form.keys_at_once) + " keys";
+  why += "P and dS of " + text(form.chunks.heads_kv_at_once) + " kv heads";
+  if (form.chunks.keys_at_once < p.seqlen_k)
+    why += " and " + text(form.chunks.keys_at_once) + " keys";
   why += " at a time go to the workspace (" + std::string(c.kernel) + ", tiles of " +
          text(c.block_m) + " queries by " + text(c.block_n) +
          " keys), then dv, dk and dq are products with them";
-  if (form.sums_bytes > 0) why += ", dq summed over the chunks of keys in f32";
+  if (form.chunks.sums_bytes > 0) why += ", dq summed over the chunks of keys in f32";
   return why + "; every sum has a fixed order, so the result has the same bits every time";
 }
 
 }  // namespace
 
-std::optional<Form> plan_unfused(const Problem& p, const DeviceCaps& caps, std::int64_t limit,
-                                 BackwardDetail& detail, std::string& why_not) {
+std::optional<Form> plan_unfused(const Problem& p, const DeviceCaps& caps, BackwardDetail& detail,
+                                 std::string& why_not) {
   const std::optional<Config> scores = choose_scores(p, why_not);
   if (!scores) return std::nullopt;
   const bool f32 = p.q == Dtype::f32;
@@ -80,18 +55,20 @@ std::optional<Form> plan_unfused(const Problem& p, const DeviceCaps& caps, std::
   form.dv = plan_product(p, p.head_dim_v, p.dv, true, form.planes);
   form.dk = plan_product(p, p.head_dim, p.dk, true, form.planes);
   form.dq = plan_product(p, p.head_dim, p.dq, false, form.planes);
-  const auto fixed = static_cast<std::int64_t>(detail.statistics->bytes) + 4 * alignment;
-  if (!cut(p, fixed, limit, form)) {
-    why_not =
-        "P and dS of 128 keys need more than the workspace may hold, " + text(limit) + " bytes";
+  const ChunkNeeds needs{.per_head = terms_bytes(p, form.planes), .matrices = 2 * form.planes};
+  const std::optional<Chunks> chunks = cut_chunks(p, needs, form.dq);
+  if (!chunks) {
+    why_not = "P and dS of 128 keys need more than the workspace may hold, " +
+              text(p.workspace_limit) + " bytes";
     return std::nullopt;
   }
+  form.chunks = *chunks;
   if (f32) form.split = split_step(p, form);
-  form.matrix_bytes = form.heads_kv_at_once * matrices_bytes(p, form.planes, form.keys_at_once) / 2;
   Form shown;
   shown.workspace_bytes = static_cast<std::size_t>(
-      fixed + 2 * form.matrix_bytes + form.heads_kv_at_once * terms_bytes(p, form.planes) +
-      form.sums_bytes);
+      static_cast<std::int64_t>(detail.statistics->bytes) + 4 * workspace_alignment +
+      form.chunks.matrix_bytes + form.chunks.heads_kv_at_once * terms_bytes(p, form.planes) +
+      form.chunks.sums_bytes);
   shown.why = sentence(p, form);
   detail.unfused = std::move(form);
   const UnfusedBackward& kept = *detail.unfused;

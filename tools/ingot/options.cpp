@@ -38,6 +38,9 @@ void add_variant_options(CLI::App& app, VariantOptions& options) {
   app.add_option("--softcap", options.softcap, "C: scores become C * tanh(score / C)")
       ->type_name("C");
   add_precision_option(app, options.precision);
+  app.add_option("--workspace-limit", options.workspace_limit,
+                 "bytes that a pass may take to be faster (default: 1.25 GiB)")
+      ->type_name("BYTES");
 }
 
 void add_precision_option(CLI::App& app, std::string& precision) {
@@ -76,6 +79,13 @@ std::string number_text(float number) {
 
 void apply(const VariantOptions& options, Problem& problem) {
   problem.precision = parse_precision(options.precision);
+  if (options.workspace_limit) {
+    if (*options.workspace_limit < 1) {
+      throw UsageError("--workspace-limit: must be at least 1, got " +
+                       std::to_string(*options.workspace_limit));
+    }
+    problem.workspace_limit = *options.workspace_limit;
+  }
   if (options.causal == "top_left") problem.causal = Causal::top_left;
   if (options.causal == "bottom_right") problem.causal = Causal::bottom_right;
   if (!options.window.empty()) parse_window(options.window, problem);

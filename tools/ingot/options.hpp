@@ -20,6 +20,7 @@ struct VariantOptions {
   std::optional<float> scale;
   std::optional<float> softcap;
   std::string precision = "highest";
+  std::optional<std::int64_t> workspace_limit;
 };
 
 void add_device_options(CLI::App& app, DeviceOptions& options);
