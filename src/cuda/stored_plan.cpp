@@ -38,6 +38,10 @@ std::optional<Form> plan_stored(const Problem& p, const DeviceCaps& caps, Backwa
     return std::nullopt;
   }
   form.chunks = *chunks;
+  Config product = form.dq.step.config;
+  fill_rounds(product, p.seqlen_q, form.chunks.heads_kv_at_once * (p.num_heads / p.num_heads_kv),
+              caps.sm_count);
+  form.dq.step = make_step(product, needs_product(product), 1);
   const std::int64_t tiles = ceil_div(form.chunks.keys_at_once, config->block_n);
   form.keys = make_step(*config, needs_stored(*config), tiles * form.chunks.heads_kv_at_once);
   Form shown;

@@ -63,6 +63,10 @@ Needs needs_scores(const Config& config);
 Config choose_product(const Problem& problem, std::int64_t dim, Dtype output, bool by_keys,
                       std::int64_t planes);
 Needs needs_product(const Config& config);
+/// Narrower tiles where those of the table would leave multiprocessors idle: for `rows` rows of
+/// each of `heads` heads.
+void fill_rounds(Config& product, std::int64_t rows, std::int64_t heads,
+                 std::int64_t multiprocessors);
 
 /// kernels/statistics.cuh: lse and delta of the queries for the backward kernels of Hopper.
 Config choose_statistics(const Problem& problem, const DeviceCaps& caps);

@@ -14,6 +14,10 @@ std::int64_t stage_bytes(const Config& c) {
   return c.planes * (c.block_m / 64 + ceil_div(c.columns, 64)) * box_bytes;
 }
 
+std::int64_t stages_of(const Config& c) {
+  return std::min(most_stages, (most_shared - slack) / stage_bytes(c));
+}
+
 }  // namespace
 
 // A warpgroup holds the sums of 64 or 128 rows. Loads of a stage in bytes a clock at full tensor
@@ -33,8 +37,23 @@ Config choose_product(const Problem& p, std::int64_t dim, Dtype output, bool by_
   const bool three = planes == 1 && c.columns > 192;
   c.warpgroups = three ? 3 : 2;
   c.block_m = planes > 1 ? 128 : three ? 192 : 256;
-  c.stages = std::min(most_stages, (most_shared - slack) / stage_bytes(c));
+  c.stages = stages_of(c);
   return c;
+}
+
+// Tiles of 192 or 256 rows leave more of the last round of multiprocessors idle than those of 128,
+// which take longer a row: their loads come at what a copy engine gives.
+void fill_rounds(Config& c, std::int64_t rows, std::int64_t heads, std::int64_t multiprocessors) {
+  if (c.planes > 1 || c.masked || c.block_m <= 128) return;
+  const double per_row = c.columns > 192 ? 1.08 : c.columns > 128 ? 1.2 : 1.4;
+  const auto cost = [&](std::int64_t block_m, double one) {
+    const std::int64_t tiles = ceil_div(rows, block_m) * heads;
+    return static_cast<double>(ceil_div(tiles, multiprocessors) * block_m) * one;
+  };
+  if (cost(128, per_row) >= cost(c.block_m, 1.0)) return;
+  c.block_m = 128;
+  c.warpgroups = 2;
+  c.stages = stages_of(c);
 }
 
 // As ProductShape in kernels/product_shape.cuh.

@@ -156,8 +156,8 @@ struct ScoresSteps {
           float* const pair = x + First + 8 * i + 2 * j;
           packed[j] = pack<T>(pair[0], pair[1]);
           if (plane + 1 < planes) {
-            pair[0] -= low_of(packed[j]);
-            pair[1] -= high_of(packed[j]);
+            pair[0] -= low_of<T>(packed[j]);
+            pair[1] -= high_of<T>(packed[j]);
           }
         }
         store_matrix(row + i / 4 * Shape::tile + (((2 * i % 8 + lane / 16) ^ (lane % 8)) << 4),

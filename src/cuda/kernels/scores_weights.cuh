@@ -8,15 +8,6 @@
 
 namespace ingot {
 
-INGOT_FN void unpack(bf16, u32 pair, float& low, float& high) {
-  low = low_of(pair);
-  high = high_of(pair);
-}
-INGOT_FN void unpack(f16, u32 pair, float& low, float& high) {
-  low = to_float(f16{static_cast<u16>(pair)});
-  high = to_float(f16{static_cast<u16>(pair >> 16)});
-}
-
 // The factor of dP - delta in dS: P times the derivative of the score but for the scale. As it goes
 // into products, where operands are not split.
 template <class Config, bool Packed = Config::planes == 1>
@@ -25,7 +16,7 @@ struct Weights {
   u32 x[ScoresShape<Config>::count / 2];
 
   INGOT_FN void set(int i, float low, float high) { x[i] = pack<T>(low, high); }
-  INGOT_FN void get(int i, float& low, float& high) const { unpack(T{}, x[i], low, high); }
+  INGOT_FN void get(int i, float& low, float& high) const { unpack<T>(x[i], low, high); }
 };
 template <class Config>
 struct Weights<Config, false> {
