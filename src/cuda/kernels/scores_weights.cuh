@@ -2,20 +2,10 @@
 #pragma once
 
 #include "algorithm/score.h"
-#include "cuda/kernels/element.cuh"
 #include "cuda/kernels/scores_shape.cuh"
 #include "cuda/kernels/wgmma.cuh"
 
 namespace ingot {
-
-INGOT_FN void unpack(bf16, u32 pair, float& low, float& high) {
-  low = low_of(pair);
-  high = high_of(pair);
-}
-INGOT_FN void unpack(f16, u32 pair, float& low, float& high) {
-  low = to_float(f16{static_cast<u16>(pair)});
-  high = to_float(f16{static_cast<u16>(pair >> 16)});
-}
 
 // The factor of dP - delta in dS: P times the derivative of the score but for the scale. As it goes
 // into products, where operands are not split.
@@ -25,7 +15,9 @@ struct Weights {
   u32 x[ScoresShape<Config>::count / 2];
 
   INGOT_FN void set(int i, float low, float high) { x[i] = pack<T>(low, high); }
-  INGOT_FN void get(int i, float& low, float& high) const { unpack(T{}, x[i], low, high); }
+  INGOT_FN void get(int i, float& low, float& high) const {
+    low = low_of<T>(x[i]), high = high_of<T>(x[i]);
+  }
 };
 template <class Config>
 struct Weights<Config, false> {
