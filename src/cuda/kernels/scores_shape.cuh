@@ -28,8 +28,9 @@ struct ScoresShape {
   static constexpr int stage = planes * (k_box + q_box);
   static constexpr int tile = stored_tile * 128, out = part / stored_tile * tile;
   static constexpr int out_at = stages * stage, statistics_at = out_at + warpgroups * out;
-  static constexpr int statistics = queries * 4;  // lse, then delta
-  static constexpr int full = statistics_at + statistics, empty = full + 8 * stages;
+  static constexpr int statistics = queries * 4;              // lse, then delta
+  static constexpr int next_at = statistics_at + statistics;  // a ScoresTile
+  static constexpr int full = next_at + 16, empty = full + 8 * stages;
   static constexpr int statistics_full = empty + 8 * stages;
   static constexpr int statistics_empty = statistics_full + 8;
   static constexpr int bytes = statistics_empty + 8;
@@ -37,7 +38,7 @@ struct ScoresShape {
 
 // A tile of keys by queries of one query head.
 struct ScoresTile {
-  int matrix, batch, head, head_kv;
+  int matrix;      // less than 0: there is no tile
   int query, key;  // first
 };
 
@@ -85,16 +86,10 @@ struct ScoresScan {
   }
   INGOT_FN void next() { place += static_cast<int>(gridDim.x); }
 
-  INGOT_FN ScoresTile tile() const {
-    ScoresTile tile;
-    tile.matrix = row / params.query_tiles / supers();
-    const int head_total = params.stored.head_first + tile.matrix;
-    tile.batch = head_total / params.num_heads;
-    tile.head = head_total - tile.batch * params.num_heads;
-    tile.head_kv = tile.head / params.group;
-    tile.query = query();
-    tile.key = params.stored.key_first + (begin + place) * Config::block_n;
-    return tile;
+  INGOT_FN ScoresTile tile() {
+    if (!find()) return {-1, 0, 0};
+    return {row / params.query_tiles / supers(), query(),
+            params.stored.key_first + (begin + place) * Config::block_n};
   }
 };
 

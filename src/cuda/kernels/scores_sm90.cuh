@@ -36,8 +36,18 @@ struct ScoresSteps {
 
   // ---- loading -------------------------------------------------------------------------------
 
+  // Where a tile lies in its tensors.
+  struct Heads {
+    int batch, head, head_kv;
+  };
+  INGOT_FN Heads heads_of(const ScoresTile& tile) const {
+    const int total = params.stored.head_first + tile.matrix, batch = total / params.num_heads;
+    const int head = total - batch * params.num_heads;
+    return {batch, head, head / params.group};
+  }
+
   INGOT_FN void load_chunks(const TensorMap& k, const TensorMap& q, const ScoresTile& tile,
-                            int chunks) {
+                            const Heads& heads, int chunks) {
     for (int chunk = 0; chunk < chunks; ++chunk, ring.next()) {
       const u32 to = shared + ring.slot * Shape::stage, barrier = full(ring.slot);
       mbarrier_wait(empty(ring.slot), ring.phase ^ 1);
@@ -45,31 +55,40 @@ struct ScoresSteps {
 #pragma unroll 1
       for (int plane = 0; plane < planes; ++plane) {
         tma_load(to + plane * Shape::k_box, k,
-                 BoxAt{{chunk * 64, tile.key, tile.head_kv, tile.batch, plane}}, barrier);
+                 BoxAt{{chunk * 64, tile.key, heads.head_kv, heads.batch, plane}}, barrier);
         tma_load(to + planes * Shape::k_box + plane * Shape::q_box, q,
-                 BoxAt{{chunk * 64, tile.query, tile.head, tile.batch, plane}}, barrier);
+                 BoxAt{{chunk * 64, tile.query, heads.head, heads.batch, plane}}, barrier);
       }
     }
   }
 
-  INGOT_FN void load_statistics(const float* from, const ScoresTile& tile) {
+  // lse or delta, and with it a tile for those that compute.
+  INGOT_FN void load_statistics(const float* from, const ScoresTile& tile, const ScoresTile& next) {
     const int rows_padded = params.stored.rows_padded;
     const int bytes = min(Shape::queries, rows_padded - tile.query) * 4;
     mbarrier_wait(statistics_empty(), statistics_phase ^ 1);
+    store_shared(shared + Shape::next_at,
+                 {static_cast<u32>(next.matrix), static_cast<u32>(next.query),
+                  static_cast<u32>(next.key), 0u});
     mbarrier_arrive_expect(statistics_full(), bytes);
     from += static_cast<Index>(params.stored.head_first + tile.matrix) * rows_padded + tile.query;
     bulk_load(shared + Shape::statistics_at, from, bytes, statistics_full());
     statistics_phase ^= 1;
   }
 
-  // One thread feeds the block.
+  // One thread feeds the block, and finds its tiles.
   INGOT_FN void load() {
-    for (ScoresScan<Config> scan{params}; scan.find(); scan.next()) {
-      const ScoresTile tile = scan.tile();
-      load_chunks(maps.k, maps.q, tile, Shape::chunks);
-      load_statistics(params.lse_log2, tile);
-      load_chunks(maps.v, maps.dout, tile, Shape::chunks_v);
-      load_statistics(params.delta, tile);
+    ScoresScan<Config> scan{params};
+    ScoresTile tile = scan.tile();
+    while (tile.matrix >= 0) {
+      const Heads heads = heads_of(tile);
+      load_chunks(maps.k, maps.q, tile, heads, Shape::chunks);
+      load_statistics(params.lse_log2, tile, tile);
+      load_chunks(maps.v, maps.dout, tile, heads, Shape::chunks_v);
+      scan.next();
+      const ScoresTile next = scan.tile();
+      load_statistics(params.delta, tile, next);
+      tile = next;
     }
   }
 
@@ -207,34 +226,39 @@ struct ScoresSteps {
     }
   }
 
-  INGOT_FN void wait_statistics() {
+  // Returns the tile that came with them.
+  INGOT_FN ScoresTile wait_statistics() {
     mbarrier_wait(statistics_full(), statistics_phase);
     statistics_phase ^= 1;
+    u32 x[4];
+    load_shared(shared + Shape::next_at, x);
+    return {static_cast<int>(x[0]), static_cast<int>(x[1]), static_cast<int>(x[2])};
   }
   // All threads have read them: a barrier of the warpgroup lies behind, in store_part.
   INGOT_FN void release_statistics() const {
     if (is_first_thread()) mbarrier_arrive(statistics_empty());
   }
+  INGOT_FN SeenBy seen_in(const ScoresTile& tile) const {
+    return seen_by<Config>(params.score, tile.key + warpgroup * 64, anew(tile.query));
+  }
 
   INGOT_FN void compute() {
     const ScoreFactors factors = make_score_factors(params.score);
     if (Config::ordered && warpgroup == 1) named_barrier_sync(3, 256);
+    ScoresTile tile = ScoresScan<Config>{params}.tile();
 #pragma unroll 1
-    for (ScoresScan<Config> scan{params}; scan.find(); scan.next()) {
-      const ScoresTile tile = scan.tile();
+    while (tile.matrix >= 0) {
       float sum[count];
       Weights<Config> weights;
       take_chunks(sum, Shape::chunks);
       wait_statistics();
-      weigh(sum, weights, factors,
-            seen_by<Config>(params.score, tile.key + warpgroup * 64, tile.query), tile);
+      weigh(sum, weights, factors, seen_in(tile), tile);
       release_statistics();
       take_chunks(sum, Shape::chunks_v);  // dP, in the same registers
-      wait_statistics();
-      differentiate(sum, weights,
-                    seen_by<Config>(params.score, tile.key + warpgroup * 64, anew(tile.query)),
-                    tile);
+      const ScoresTile next = wait_statistics();
+      differentiate(sum, weights, seen_in(tile), tile);
       release_statistics();
+      tile = next;
     }
     pass_lead(taken <= lead);
     if (is_first_thread()) bulk_wait<0>();

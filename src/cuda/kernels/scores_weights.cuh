@@ -2,7 +2,6 @@
 #pragma once
 
 #include "algorithm/score.h"
-#include "cuda/kernels/element.cuh"
 #include "cuda/kernels/scores_shape.cuh"
 #include "cuda/kernels/wgmma.cuh"
 
@@ -16,7 +15,9 @@ struct Weights {
   u32 x[ScoresShape<Config>::count / 2];
 
   INGOT_FN void set(int i, float low, float high) { x[i] = pack<T>(low, high); }
-  INGOT_FN void get(int i, float& low, float& high) const { unpack<T>(x[i], low, high); }
+  INGOT_FN void get(int i, float& low, float& high) const {
+    low = low_of<T>(x[i]), high = high_of<T>(x[i]);
+  }
 };
 template <class Config>
 struct Weights<Config, false> {
