@@ -97,51 +97,70 @@ void add(Kernels& kernels, const Step& step, const std::string& label) {
   kernels.emplace(arch + kernel_source(step.kernel), Kernel{name, step.kernel, arch});
 }
 
+std::string label_of(const Problem& p) {
+  return std::string(name(p.q)) + "_" + std::to_string(p.head_dim) + "_" +
+         std::to_string(p.head_dim_v) + "_" + std::to_string(p.seqlen_q) + "_rows" +
+         (p.causal == Causal::none ? "" : "_causal") + (p.softcap > 0 ? "_softcap" : "") +
+         (p.precision == Precision::high ? "_high" : "");
+}
+
 void add_plan(Kernels& kernels, const Problem& p, int sm) {
   const Plan plan = plan_cuda(p, caps_of(sm), "cuda:0");
   const auto& detail = dynamic_cast<const ForwardDetail&>(*plan.forward.detail);
-  const std::string label = std::string(name(p.q)) + "_" + std::to_string(p.head_dim) + "_" +
-                            std::to_string(p.head_dim_v) + "_" + std::to_string(p.seqlen_q) +
-                            "_rows" + (p.causal == Causal::none ? "" : "_causal") +
-                            (p.softcap > 0 ? "_softcap" : "") +
-                            (p.precision == Precision::high ? "_high" : "");
+  const std::string label = label_of(p);
   if (detail.fast) add(kernels, detail.fast->step, label);
   if (detail.fast && detail.fast->split) add(kernels, *detail.fast->split, label);
   add(kernels, detail.any->step, label);
   if (detail.any->combine) add(kernels, *detail.any->combine, label);
 }
 
-/// The kernels of the unfused backward pass, which plans for wide heads and f32 take.
-void add_unfused(Kernels& kernels, const Problem& p) {
-  const Plan plan = plan_cuda(p, caps_of(90), "cuda:0");
-  const auto& detail = dynamic_cast<const BackwardDetail&>(*plan.backward.detail);
-  if (!detail.unfused) return;
-  const UnfusedBackward& form = *detail.unfused;
-  const std::string label = std::string(name(p.q)) + "_" + std::to_string(p.head_dim) + "_" +
-                            std::to_string(p.head_dim_v) +
-                            (p.causal == Causal::none ? "" : "_causal") +
-                            (p.softcap > 0 ? "_softcap" : "");
-  add(kernels, form.scores, label);
-  add(kernels, form.dv.step, "dv_" + label);
-  add(kernels, form.dk.step, "dk_" + label);
-  add(kernels, form.dq.step, "dq_" + label);
+std::string arch_of(const KernelPlan& kernel) {
+  for (const Literal& literal : kernel.config) {
+    if (literal.name == "arch") return std::get<std::string>(literal.value);
+  }
+  return "";
 }
 
-void add_unfused(Kernels& kernels, bool full) {
-  std::vector<std::int64_t> dims{320, 512};
-  if (full) dims = {40, 64, 128, 256, 264, 320, 384, 512, 640, 1024};
+/// The kernels of the backward pass, whichever form the plan takes, and those for any strides.
+void add_backward(Kernels& kernels, const Problem& p, int sm) {
+  const Plan plan = plan_cuda(p, caps_of(sm), "cuda:0");
+  const auto& detail = dynamic_cast<const BackwardDetail&>(*plan.backward.detail);
+  std::vector<KernelPlan> all = plan.backward.kernels;
+  for (const auto* any : {&detail.delta, &detail.dq, &detail.dkv}) {
+    all.push_back((*any)->step.kernel);
+  }
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    const std::string stem = all[i].file.substr(all[i].file.rfind('/') + 1);
+    const std::string name = stem.substr(0, stem.rfind('.')) + "_" + std::to_string(i) + "_" +
+                             label_of(p) + "_backward_" + std::to_string(sm);
+    const std::string arch = arch_of(all[i]);
+    kernels.emplace(arch + kernel_source(all[i]), Kernel{name, all[i], arch});
+  }
+}
+
+void add_backward(Kernels& kernels, bool full) {
+  std::vector<std::int64_t> dims{64, 128, 256, 320, 512};
+  if (full) {
+    dims = {16, 32, 40, 64, 72, 80, 96, 112, 128, 160, 192, 224, 240, 256, 264, 320, 512, 1024};
+  }
   for (const std::int64_t dim : dims) {
     for (const Dtype dtype : {Dtype::bf16, Dtype::f16, Dtype::f32}) {
-      if (!full && dtype == Dtype::f16) continue;
+      if (!full && dtype == Dtype::f16 && dim != 128) continue;
+      if (!full && dtype == Dtype::f32 && dim > 128) continue;
       for (const Causal causal : {Causal::none, Causal::bottom_right}) {
         for (const float softcap : {0.0F, 20.0F}) {
-          const std::int64_t narrow = dtype == Dtype::f32 ? dim / 4 : dim;
-          add_unfused(kernels,
-                      problem_of({4, 2, 4096, 4096, narrow, narrow}, dtype, causal, softcap));
+          if (!full && softcap > 0 && causal == Causal::none) continue;
+          Problem p = problem_of({4, 2, 4096, 4096, dim, dim}, dtype, causal, softcap);
+          add_backward(kernels, p, 90);
+          if (full) add_backward(kernels, p, 80);
+          if (dtype != Dtype::f32) continue;
+          p.precision = Precision::high;
+          add_backward(kernels, p, 90);
         }
       }
     }
   }
+  add_backward(kernels, problem_of({4, 2, 4096, 4096, 192, 128}, Dtype::bf16, Causal::none, 0), 90);
 }
 
 std::vector<Kernel> all_kernels() {
@@ -163,7 +182,7 @@ std::vector<Kernel> all_kernels() {
       }
     }
   }
-  add_unfused(kernels, full);
+  add_backward(kernels, full);
   std::vector<Kernel> all;
   for (auto& [source, kernel] : kernels) all.push_back(std::move(kernel));
   return all;

@@ -75,11 +75,8 @@ std::optional<Form> plan_hopper(const Problem& p, const DeviceCaps& caps, Backwa
   if (!why_not.empty()) return std::nullopt;
   detail.statistics = plan_statistics(p, caps);
   std::optional<Form> form;
-  const std::int64_t widest = std::max(p.head_dim, p.head_dim_v);
   form = plan_stored(p, caps, detail, why_not);
-  if (!form && (widest > 256 || p.q == Dtype::f32)) {
-    form = plan_unfused(p, caps, detail, why_not);
-  }
+  if (!form) form = plan_unfused(p, caps, detail, why_not);
   if (!form) detail.statistics.reset();
   return form;
 }

@@ -23,12 +23,17 @@ std::optional<Form> plan_stored(const Problem& p, const DeviceCaps& caps, Backwa
                                 std::string& why_not) {
   const std::optional<Config> config = choose_stored(p, why_not);
   if (!config) return std::nullopt;
+  const std::int64_t tiles_of_head = ceil_div(p.seqlen_k, config->block_n);
+  if (3 * tiles_of_head * p.batch * p.num_heads_kv < 2 * caps.sm_count) {
+    why_not = "few tiles of keys for the multiprocessors";
+    return std::nullopt;
+  }
   StoredBackward form;
   form.dq = plan_product(p, p.head_dim, p.dq, false, 1);
   const auto statistics = static_cast<std::int64_t>(detail.statistics->bytes);
   ChunkNeeds needs;
   if (!config->masked) {  // else tiles differ, and the long ones come first
-    needs.tiles_of_head = ceil_div(p.seqlen_k, config->block_n);
+    needs.tiles_of_head = tiles_of_head;
     needs.multiprocessors = caps.sm_count;
   }
   const std::optional<Chunks> chunks = cut_chunks(p, needs, form.dq);
