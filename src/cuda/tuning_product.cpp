@@ -42,13 +42,18 @@ Config choose_product(const Problem& p, std::int64_t dim, Dtype output, bool by_
 }
 
 // Tiles of 192 or 256 rows leave more of the last round of multiprocessors idle than those of 128,
-// which take longer a row: their loads come at what a copy engine gives.
+// which take longer a row: their loads come at what a copy engine gives. Under a mask a tile takes
+// from nothing to the whole, the long ones first: the longest bounds the time.
 void fill_rounds(Config& c, std::int64_t rows, std::int64_t heads, std::int64_t multiprocessors) {
-  if (c.planes > 1 || c.masked || c.block_m <= 128) return;
-  const double per_row = c.columns > 192 ? 1.08 : c.columns > 128 ? 1.2 : 1.4;
+  if (c.planes > 1 || c.block_m <= 128) return;
+  const double per_row = c.columns > 192 ? 1.08 : c.columns > 128 ? 1.2 : 1.3;
   const auto cost = [&](std::int64_t block_m, double one) {
     const std::int64_t tiles = ceil_div(rows, block_m) * heads;
-    return static_cast<double>(ceil_div(tiles, multiprocessors) * block_m) * one;
+    const double rounds =
+        c.masked
+            ? std::max(1.0, 0.5 * static_cast<double>(tiles) / static_cast<double>(multiprocessors))
+            : static_cast<double>(ceil_div(tiles, multiprocessors));
+    return rounds * static_cast<double>(block_m) * one;
   };
   if (cost(128, per_row) >= cost(c.block_m, 1.0)) return;
   c.block_m = 128;
