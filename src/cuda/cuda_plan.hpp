@@ -105,15 +105,19 @@ struct StoredBackward {
 };
 
 /// Backward that keeps P and dS of a group of heads, or of a chunk of one head's keys, in the
-/// workspace: the kernel scores_sm90 writes them, products make the gradients. The workspace holds
-/// the statistics, f32: a flag and the terms of this group's q, k, v and dout, then P, dS and dq's
-/// sums.
+/// workspace: the kernel scores_sm90 writes them, products make the gradients. Narrow heads of f32:
+/// backward_terms_sm90 makes dk and dv itself and keeps dS alone. The workspace holds the
+/// statistics, a flag, P, dS and dq's sums, then, of f32, the terms of this group's q, k, v and
+/// dout.
 struct UnfusedBackward {
   std::int64_t planes = 1;    ///< terms of bf16 an f32 number is split into; else 1
   std::optional<Step> split;  ///< f32 only
-  Step scores;
-  Product dv, dk, dq;
-  Chunks chunks;  ///< of P and dS
+  Step pairs;                 ///< scores_sm90 or backward_terms_sm90
+  std::optional<Product> dv, dk;
+  Product dq;
+  Chunks chunks;
+
+  bool stores_p() const { return dv.has_value(); }
 };
 
 struct BackwardDetail final : PassDetail {

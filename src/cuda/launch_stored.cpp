@@ -2,8 +2,7 @@
 #include <algorithm>
 #include <optional>
 
-#include "cuda/kernels/backward_params.h"
-#include "cuda/launch_product.hpp"
+#include "cuda/launch_stored.hpp"
 #include "cuda/tuning.hpp"
 
 namespace ingot::cuda {
@@ -33,30 +32,10 @@ std::optional<Maps> encode_maps(const Driver& driver, const BackwardCall& call) 
   return Maps{*q, *k, *v, *dout, *k_rows};
 }
 
-StoredParams params_of(const BackwardCall& call, const std::byte* statistics) {
-  const Problem& p = call.problem;
-  const BackwardArgs& args = call.args;
-  StoredParams params{};
-  params.score = call.detail.score;
-  params.lse_log2 = reinterpret_cast<const float*>(statistics);
-  params.delta = params.lse_log2 + call.detail.statistics->rows;
-  params.dk = args.dk.data;
-  params.dv = args.dv.data;
-  std::copy_n(args.dk.stride.begin(), 4, params.dk_stride);
-  std::copy_n(args.dv.stride.begin(), 4, params.dv_stride);
-  params.dk_vector = store_width(args.dk, p.dk);
-  params.dv_vector = store_width(args.dv, p.dv);
-  params.num_heads_kv = static_cast<int>(p.num_heads_kv);
-  params.group = static_cast<int>(p.num_heads / p.num_heads_kv);
-  params.stores_ds = args.dq.data != nullptr ? 1 : 0;
-  return params;
-}
-
-void launch_keys(const Device& device, const BackwardCall& call, StoredParams params,
+void launch_keys(const Device& device, const BackwardCall& call, const std::byte* statistics,
                  const StoredOperand& ds, const Maps& from, const Loader& load) {
   const Step& step = call.detail.stored->keys;
-  params.stored = ds.place;
-  params.tiles = static_cast<int>(ceil_div(ds.place.keys, step.config.block_n));
+  StoredParams params = stored_params(call, statistics, ds, step.config.block_n);
   Launch launch = step.launch;
   launch.grid[0] = params.tiles * (ds.matrices / params.group);
   Maps maps = from;
@@ -79,6 +58,28 @@ void launch_dq(const Device& device, const BackwardCall& call, const StoredOpera
 
 }  // namespace
 
+StoredParams stored_params(const BackwardCall& call, const std::byte* statistics,
+                           const StoredOperand& ds, std::int64_t block_n) {
+  const Problem& p = call.problem;
+  const BackwardArgs& args = call.args;
+  StoredParams params{};
+  params.score = call.detail.score;
+  params.lse_log2 = reinterpret_cast<const float*>(statistics);
+  params.delta = params.lse_log2 + call.detail.statistics->rows;
+  params.dk = args.dk.data;
+  params.dv = args.dv.data;
+  std::copy_n(args.dk.stride.begin(), 4, params.dk_stride);
+  std::copy_n(args.dv.stride.begin(), 4, params.dv_stride);
+  params.dk_vector = store_width(args.dk, p.dk);
+  params.dv_vector = store_width(args.dv, p.dv);
+  params.num_heads_kv = static_cast<int>(p.num_heads_kv);
+  params.group = static_cast<int>(p.num_heads / p.num_heads_kv);
+  params.stores_ds = args.dq.data != nullptr ? 1 : 0;
+  params.stored = ds.place;
+  params.tiles = static_cast<int>(ceil_div(ds.place.keys, block_n));
+  return params;
+}
+
 bool launch_stored(const Device& device, const BackwardCall& call, std::byte* workspace,
                    const Loader& load) {
   const std::optional<Maps> maps = encode_maps(device.driver(), call);
@@ -93,7 +94,6 @@ bool launch_stored(const Device& device, const BackwardCall& call, std::byte* wo
   auto* const sums = reinterpret_cast<float*>(behind + chunks.matrix_bytes);
   StoredOperand ds;
   ds.data = behind;
-  const StoredParams params = params_of(call, workspace);
   for (std::int64_t head = 0; head < heads; head += chunks.heads_kv_at_once) {
     ds.matrices = std::min(chunks.heads_kv_at_once, heads - head) * group;
     for (std::int64_t key = 0; key < p.seqlen_k; key += chunks.keys_at_once) {
@@ -101,7 +101,7 @@ bool launch_stored(const Device& device, const BackwardCall& call, std::byte* wo
       ds.place = {static_cast<int>(head * group), static_cast<int>(key), static_cast<int>(keys),
                   static_cast<int>(call.detail.statistics->rows_padded)};
       ds.keys_padded = round_up(keys, 128);
-      launch_keys(device, call, params, ds, *maps, load);
+      launch_keys(device, call, workspace, ds, *maps, load);
       launch_dq(device, call, ds, *maps, sums, load);
     }
   }

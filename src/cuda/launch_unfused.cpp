@@ -4,7 +4,7 @@
 
 #include "core/error.hpp"
 #include "cuda/kernels/scores_params.h"
-#include "cuda/launch_product.hpp"
+#include "cuda/launch_stored.hpp"
 #include "cuda/tuning.hpp"
 
 namespace ingot::cuda {
@@ -22,7 +22,7 @@ std::byte* aligned(std::byte* p) {
 /// Where everything lies in the workspace, behind the statistics.
 struct Places {
   int* has_special = nullptr;
-  std::byte *p = nullptr, *ds = nullptr;
+  std::byte *p = nullptr, *ds = nullptr;  ///< where P is not stored, p is ds
   float* sums = nullptr;
   std::byte* terms = nullptr;
 };
@@ -33,9 +33,10 @@ Places places_of(const BackwardCall& call, std::byte* workspace) {
   std::byte* next = aligned(workspace + call.detail.statistics->bytes);
   at.has_special = reinterpret_cast<int*>(next);
   at.p = next + alignment;
-  at.ds = at.p + form.chunks.matrix_bytes / 2;
-  at.sums = reinterpret_cast<float*>(at.ds + form.chunks.matrix_bytes / 2);
-  at.terms = at.ds + form.chunks.matrix_bytes / 2 + form.chunks.sums_bytes;
+  at.ds = at.p + (form.stores_p() ? form.chunks.matrix_bytes / 2 : 0);
+  std::byte* const behind = at.p + form.chunks.matrix_bytes;
+  at.sums = reinterpret_cast<float*>(behind);
+  at.terms = behind + form.chunks.sums_bytes;
   return at;
 }
 
@@ -55,12 +56,12 @@ struct Operands {
 };
 
 struct Maps {
-  TensorMap q, k, v, dout;     ///< for scores
+  TensorMap q, k, v, dout;     ///< for the kernel that makes dS
   TensorMap q64, k64, dout64;  ///< for products
 };
 
-std::optional<Maps> encode_maps(const Driver& driver, const Operands& o, const Config& scores) {
-  const std::int64_t queries = scores.block_m, keys = scores.block_n;
+std::optional<Maps> encode_maps(const Driver& driver, const Operands& o, const Config& pairs) {
+  const std::int64_t queries = pairs.block_m, keys = pairs.block_n;
   const auto q = Operands::map(driver, o.q, queries), k = Operands::map(driver, o.k, keys);
   const auto v = Operands::map(driver, o.v, keys), dout = Operands::map(driver, o.dout, queries);
   const auto q64 = Operands::map(driver, o.q, product_rows);
@@ -138,7 +139,7 @@ void launch_scores(const Device& device, const BackwardCall& call, const Maps& f
                    const StoredOperand& p, const StoredOperand& ds, const std::byte* statistics,
                    const Loader& load) {
   const Problem& problem = call.problem;
-  const Step& step = call.detail.unfused->scores;
+  const Step& step = call.detail.unfused->pairs;
   const Config& c = step.config;
   ScoresParams params{};
   params.score = call.detail.score;
@@ -154,10 +155,9 @@ void launch_scores(const Device& device, const BackwardCall& call, const Maps& f
       c.block_n * (problem.head_dim + problem.head_dim_v) * 2 * c.planes;
   params.tiles_at_once =
       static_cast<int>(std::clamp<std::int64_t>(supers_bytes / tile_bytes, 1, params.key_tiles));
-  TensorMap p_map =
-      encode_stored(device.driver(), p, c.element == TypeName{"f16"} ? Dtype::f16 : Dtype::bf16);
-  TensorMap ds_map =
-      encode_stored(device.driver(), ds, c.element == TypeName{"f16"} ? Dtype::f16 : Dtype::bf16);
+  const Dtype element = c.planes > 1 ? Dtype::bf16 : problem.q;
+  TensorMap p_map = encode_stored(device.driver(), p, element);
+  TensorMap ds_map = encode_stored(device.driver(), ds, element);
   Maps maps = from;
   Launch launch = step.launch;
   const std::int64_t tiles = std::int64_t{params.matrices} * params.query_tiles * params.key_tiles;
@@ -166,7 +166,20 @@ void launch_scores(const Device& device, const BackwardCall& call, const Maps& f
   device.launch(load(step), launch, call.stream, arguments);
 }
 
-/// The gradients that one chunk of keys gives.
+/// dk and dv of the chunk too.
+void launch_terms(const Device& device, const BackwardCall& call, const Maps& from,
+                  const StoredOperand& ds, const std::byte* statistics, const Loader& load) {
+  const Step& step = call.detail.unfused->pairs;
+  StoredParams params = stored_params(call, statistics, ds, step.config.block_n);
+  Launch launch = step.launch;
+  launch.grid[0] = params.tiles * (ds.matrices / params.group);
+  Maps maps = from;
+  TensorMap ds_map = encode_stored(device.driver(), ds, Dtype::bf16);
+  void* const arguments[] = {&params, &maps.k, &maps.v, &maps.q, &maps.dout, &ds_map};
+  device.launch(load(step), launch, call.stream, arguments);
+}
+
+/// The gradients that products make of one chunk of keys.
 void launch_products(const Device& device, const BackwardCall& call, const Maps& maps,
                      const StoredOperand& p, const StoredOperand& ds, float* sums,
                      const Loader& load) {
@@ -184,8 +197,8 @@ void launch_products(const Device& device, const BackwardCall& call, const Maps&
     launch_product(device, one, call.stream, load);
     overlaps = true;
   };
-  launch(form.dv, p, maps.dout64, call.args.dv, 1.0F, nullptr);
-  launch(form.dk, ds, maps.q64, call.args.dk, problem.scale, nullptr);
+  if (form.dv) launch(*form.dv, p, maps.dout64, call.args.dv, 1.0F, nullptr);
+  if (form.dk) launch(*form.dk, ds, maps.q64, call.args.dk, problem.scale, nullptr);
   launch(form.dq, ds, maps.k64, call.args.dq, problem.scale,
          form.chunks.sums_bytes > 0 ? sums : nullptr);
 }
@@ -207,7 +220,11 @@ void launch_group(const Device& device, const BackwardCall& call, const Group& g
     p.planes = form.planes;
     StoredOperand ds = p;
     ds.data = at.ds;
-    launch_scores(device, call, maps, p, ds, statistics, load);
+    if (form.stores_p()) {
+      launch_scores(device, call, maps, p, ds, statistics, load);
+    } else {
+      launch_terms(device, call, maps, ds, statistics, load);
+    }
     launch_products(device, call, maps, p, ds, at.sums, load);
   }
 }
@@ -220,7 +237,7 @@ bool launch_unfused(const Device& device, const BackwardCall& call, std::byte* w
   const Places at = places_of(call, workspace);
   std::optional<Maps> maps;
   if (!form.split) {
-    maps = encode_maps(device.driver(), operands_of(call), form.scores.config);
+    maps = encode_maps(device.driver(), operands_of(call), form.pairs.config);
     if (!maps) return false;
   }
   launch_statistics(device, call, workspace, load);
@@ -234,7 +251,7 @@ bool launch_unfused(const Device& device, const BackwardCall& call, std::byte* w
     group.count = std::min(form.chunks.heads_kv_at_once, heads - group.first);
     if (form.split) {
       const Operands terms = split_group(device, call, group, at, load);
-      maps = encode_maps(device.driver(), terms, form.scores.config);
+      maps = encode_maps(device.driver(), terms, form.pairs.config);
       if (!maps) throw Error(Code::internal, "terms: must be addressable by the copy engine");
     }
     launch_group(device, call, group, *maps, at, workspace, load);

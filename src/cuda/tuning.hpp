@@ -58,6 +58,10 @@ Needs needs_stored(const Config& config);
 std::optional<Config> choose_scores(const Problem& problem, std::string& why_not);
 Needs needs_scores(const Config& config);
 
+/// kernels/backward_terms_sm90.cuh, where heads of f32 are narrow enough.
+std::optional<Config> choose_terms(const Problem& problem, std::string& why_not);
+Needs needs_terms(const Config& config);
+
 /// kernels/product_sm90.cuh: a result of `dim` columns whose rows are keys or queries, from
 /// matrices of `planes` terms.
 Config choose_product(const Problem& problem, std::int64_t dim, Dtype output, bool by_keys,

@@ -18,6 +18,7 @@ struct KeysShape {
   // Warpgroups have 64 keys each, or (wide) share 64 and make dv and dk.
   static constexpr bool wide = Config::wide;
   static constexpr int stages = Config::stages, key_groups = wide ? 1 : 2;
+  static constexpr int planes = Config::planes;  // terms of every tensor
   static constexpr int block_keys = 64 * key_groups;
   static constexpr int dim = (Config::head_dim + 15) / 16 * 16;  // columns the products take
   static constexpr int dim_v = (Config::head_dim_v + 15) / 16 * 16;
@@ -25,11 +26,12 @@ struct KeysShape {
   static constexpr int threads = 384, loader_registers = wide ? 40 : 24;
   static constexpr int registers = wide ? 232 : 240;
 
-  // Bytes. Tiles are panels of 64 columns, [rows][128 bytes].
+  // Bytes. Tiles are planes of panels of 64 columns, [rows][128 bytes].
   static constexpr int panel = 64 * 128, key_panel = block_keys * 128;
-  static constexpr int q_tile = panels * panel, dout_tile = panels_v * panel;
-  static constexpr int k_at = 0, v_at = panels * key_panel;
-  static constexpr int q_at = v_at + panels_v * key_panel, dout_at = q_at + stages * q_tile;
+  static constexpr int q_tile = planes * panels * panel, dout_tile = planes * panels_v * panel;
+  static constexpr int k_at = 0, v_at = planes * panels * key_panel;
+  static constexpr int q_at = v_at + planes * panels_v * key_panel;
+  static constexpr int dout_at = q_at + stages * q_tile;
   static constexpr int ds_at = dout_at + stages * dout_tile;  // two a group of keys
   static constexpr int p_at = ds_at + 2 * key_groups * panel;
   static constexpr int statistics_at = p_at + (wide ? 2 * panel : 0);  // lse, delta of 64 queries
@@ -126,9 +128,12 @@ struct KeysSteps {
   template <int Panels>
   INGOT_FN void load_panels(const TensorMap& map, BoxAt at, int rows, u32 to, u32 barrier) const {
 #pragma unroll 1
-    for (int panel = 0; panel < Panels; ++panel) {
-      at.x[0] = panel * 64;
-      tma_load(to + panel * rows * 128, map, at, barrier);
+    for (at.x[4] = 0; at.x[4] < Shape::planes; ++at.x[4]) {
+#pragma unroll 1
+      for (int panel = 0; panel < Panels; ++panel, to += rows * 128) {
+        at.x[0] = panel * 64;
+        tma_load(to, map, at, barrier);
+      }
     }
   }
 
@@ -136,7 +141,7 @@ struct KeysSteps {
   INGOT_FN void load(const KeyTile& tile, const TensorMap& k, const TensorMap& v,
                      const TensorMap& q, const TensorMap& dout) const {
     const BoxAt at_keys{{0, tile.key, tile.head_kv, tile.batch, 0}};
-    mbarrier_arrive_expect(keys_full(), (Shape::panels + Shape::panels_v) * Shape::key_panel);
+    mbarrier_arrive_expect(keys_full(), Shape::q_at);
     load_panels<Shape::panels>(k, at_keys, Shape::block_keys, shared + Shape::k_at, keys_full());
     load_panels<Shape::panels_v>(v, at_keys, Shape::block_keys, shared + Shape::v_at, keys_full());
     Stage at;
@@ -170,12 +175,13 @@ struct KeysSteps {
 #pragma unroll 1
     for (int i = 0; i < params.group; ++i) {
 #pragma unroll 1
-      for (int block = tile.begin; block < tile.end; ++block) {
+      for (int plane = 0, block = tile.begin; block < tile.end;) {
         mbarrier_wait(ds_full(keys, at.slot), at.phase);
         if (params.stores_ds != 0) {
-          const BoxAt to{{block * 64, tile.stored + keys * 64, 0, tile.matrix + i, 0}};
+          const BoxAt to{{block * 64, tile.stored + keys * 64, plane, tile.matrix + i, 0}};
           tma_store(ds, to, ds_tile(keys, at.slot));
         }
+        if (++plane == Shape::planes) plane = 0, ++block;
         bulk_commit();
         bulk_wait_read<1>();
         if (read != 0) mbarrier_arrive(read);

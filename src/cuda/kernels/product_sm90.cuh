@@ -2,6 +2,7 @@
 // warpgroup loads through the tensor memory accelerator, the others multiply and store. The
 // matrices lie with their queries contiguous (stored.h): as keys by queries they are A by rows, as
 // queries by keys A by columns, which products of 16-bit numbers may take; B is taken by columns.
+#include "cuda/kernels/barrier.cuh"
 #include "cuda/kernels/product_store.cuh"
 #include "cuda/kernels/softmax.cuh"
 #include "cuda/kernels/terms.cuh"

@@ -2,6 +2,7 @@
 // queries, to the workspace (stored.h). A tile is 128 keys, 64 a warpgroup, by 128 or 256 queries:
 // S^T = K Q^T, then dP^T = V dO^T, both over columns that come 64 at a time. The warpgroups read
 // the same stages; one is kept ahead, so that one multiplies while the other makes weights.
+#include "cuda/kernels/barrier.cuh"
 #include "cuda/kernels/scores_weights.cuh"
 #include "cuda/kernels/softmax.cuh"
 #include "cuda/kernels/terms.cuh"
