@@ -75,6 +75,14 @@ def test_check_of_the_reference_itself(ingot):
     assert passed > 0 and failed == 0 and skipped == 0
 
 
+def test_check_reports_the_same_with_several_jobs(ingot):
+    one, many = (
+        ingot("check", "--device", "reference", "--filter", "_q37_k70_", *jobs).stdout
+        for jobs in ([], ["--jobs", "3"])
+    )
+    assert one == many and "0 failed" in one
+
+
 def test_check_takes_a_precision(ingot):
     done = ingot("check", "--filter", "f32_b1_h1x1_q37_k70_d17", "--precision", "high")
     passed, failed, skipped = counts(done)

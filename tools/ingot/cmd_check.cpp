@@ -1,9 +1,13 @@
 // ingot check: the conformance table of tests/cases.hpp on this machine.
 #include <algorithm>
+#include <future>
 #include <ingot/ingot.hpp>
 #include <iostream>
 #include <map>
 #include <memory>
+#include <mutex>
+#include <optional>
+#include <vector>
 
 #include "commands.hpp"
 #include "conformance.hpp"
@@ -18,6 +22,7 @@ namespace table = ingot::conformance;
 
 struct CheckOptions {
   bool quick = false, full = false;
+  int jobs = 1;
   std::string filter, precision = "highest";
   DeviceOptions device;
 };
@@ -60,40 +65,77 @@ std::vector<std::string> chosen_devices(const std::string& device,
   return names;
 }
 
-void check_device(const Context& context, const std::string& device,
-                  const std::vector<table::Case>& cases, Counts& counts) {
-  Counts here;
-  std::map<std::string, std::size_t> reasons;
-  double worst = 0;
-  std::string worst_name;
-  Progress progress(cases.size());
-  for (std::size_t i = 0; i < cases.size(); ++i) {
-    progress.show(i, cases[i].name);
-    const table::Outcome outcome = table::run_case(context.get(), device.c_str(), cases[i]);
-    if (outcome.status == table::Status::passed) {
-      ++here.passed;
-      if (outcome.worst > worst) worst = outcome.worst, worst_name = cases[i].name;
-    } else if (outcome.status == table::Status::skipped) {
-      ++here.skipped;
-      ++reasons[outcome.message];
-    } else {
-      ++here.failed;
-      progress.clear();
-      std::cout << device << " failed: " << cases[i].name << ": " << outcome.message << '\n';
+/// What came of the cases of one device; report() is called in the order of the table.
+class Report {
+ public:
+  Report(std::string device, Progress& progress)
+      : device_(std::move(device)), progress_(progress) {}
+
+  void add(const table::Case& c, const table::Outcome& outcome) {
+    switch (outcome.status) {
+      case table::Status::passed:
+        ++counts_.passed;
+        if (outcome.worst > worst_) worst_ = outcome.worst, worst_name_ = c.name;
+        break;
+      case table::Status::skipped:
+        ++counts_.skipped;
+        ++reasons_[outcome.message];
+        break;
+      case table::Status::failed:
+        ++counts_.failed;
+        progress_.clear();
+        std::cout << device_ << " failed: " << c.name << ": " << outcome.message << '\n';
     }
   }
-  progress.clear();
-  for (const auto& [reason, count] : reasons)
-    std::cout << device << " skipped " << count << ": " << reason << '\n';
-  std::cout << device << ": " << here.passed << " of " << cases.size()
-            << " cases within the contract";
-  if (!worst_name.empty())
-    std::cout << ", largest error " << fixed(100 * worst, 0) << " % of the allowed (" << worst_name
-              << ')';
-  std::cout << '\n';
-  counts.passed += here.passed;
-  counts.failed += here.failed;
-  counts.skipped += here.skipped;
+
+  Counts finish(std::size_t cases) const {
+    progress_.clear();
+    for (const auto& [reason, count] : reasons_)
+      std::cout << device_ << " skipped " << count << ": " << reason << '\n';
+    std::cout << device_ << ": " << counts_.passed << " of " << cases
+              << " cases within the contract";
+    if (!worst_name_.empty())
+      std::cout << ", largest error " << fixed(100 * worst_, 0) << " % of the allowed ("
+                << worst_name_ << ')';
+    std::cout << '\n';
+    return counts_;
+  }
+
+ private:
+  std::string device_;
+  Progress& progress_;
+  Counts counts_;
+  std::map<std::string, std::size_t> reasons_;
+  double worst_ = 0;
+  std::string worst_name_;
+};
+
+/// Threads take the next case each; what they find is reported in the order of the table.
+Counts check_device(const Context& context, const std::string& device,
+                    const std::vector<table::Case>& cases, int jobs) {
+  Progress progress(cases.size());
+  Report report(device, progress);
+  std::mutex mutex;
+  std::vector<std::optional<table::Outcome>> outcomes(cases.size());
+  std::size_t next = 0, reported = 0;
+  const auto work = [&] {
+    std::unique_lock lock(mutex);
+    while (next < cases.size()) {
+      const std::size_t i = next++;
+      progress.show(i, cases[i].name);
+      lock.unlock();
+      table::Outcome outcome = table::run_case(context.get(), device.c_str(), cases[i]);
+      lock.lock();
+      outcomes[i] = std::move(outcome);
+      for (; reported < cases.size() && outcomes[reported]; ++reported)
+        report.add(cases[reported], *outcomes[reported]);
+    }
+  };
+  std::vector<std::future<void>> helpers;
+  for (int i = 1; i < jobs; ++i) helpers.push_back(std::async(std::launch::async, work));
+  work();
+  for (std::future<void>& helper : helpers) helper.get();
+  return report.finish(cases.size());
 }
 
 int check(const CheckOptions& o) {
@@ -107,7 +149,10 @@ int check(const CheckOptions& o) {
     std::cout << o.device.device << " skipped: " << why << '\n';
     counts.skipped = cases.size();
   }
-  for (const std::string& device : devices) check_device(context, device, cases, counts);
+  for (const std::string& device : devices) {
+    const Counts here = check_device(context, device, cases, o.jobs);
+    counts.passed += here.passed, counts.failed += here.failed, counts.skipped += here.skipped;
+  }
   std::cout << counts.passed << " passed, " << counts.failed << " failed, " << counts.skipped
             << " skipped\n";
   return counts.failed == 0 ? 0 : 1;
@@ -127,9 +172,14 @@ void add_check(CLI::App& app, int& exit_code) {
       "\"N passed, N failed, N skipped\"; a named device that is absent is a skip that says so.\n"
       "Examples:\n"
       "  ingot check --quick\n"
-      "  ingot check --full --device cpu --filter bf16");
+      "  ingot check --full --device cpu --filter bf16\n"
+      "  ingot check --full --device cuda --jobs 16");
   auto* quick = c->add_flag("--quick", o->quick, "the quick part of the table (the default)");
   c->add_flag("--full", o->full, "the whole table, which takes minutes")->excludes(quick);
+  c->add_option("--jobs", o->jobs,
+                "cases at a time (default 1): kernels of a GPU then compile side by side")
+      ->check(CLI::Range(1, 1024))
+      ->type_name("N");
   c->add_option("--filter", o->filter, "only cases with TEXT in their name")->type_name("TEXT");
   add_precision_option(*c, o->precision);
   add_device_options(*c, o->device);
