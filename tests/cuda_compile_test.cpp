@@ -66,6 +66,7 @@ std::vector<Shape> shapes(bool full) {
   std::vector<std::int64_t> dims{64, 128, 256};
   if (full) dims = {16, 32, 40, 64, 72, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 512};
   for (const std::int64_t dim : dims) all.push_back({16, 16, 4096, 4096, dim, dim});
+  if (!full) all.push_back({8, 8, 4096, 4096, 512, 512});
   all.push_back({128, 128, 4096, 4096, 192, 128});
   if (full) all.push_back({128, 1, 4096, 4096, 576, 512});
   all.push_back({32, 8, 1, 8192, 128, 128});

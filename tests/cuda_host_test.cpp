@@ -354,6 +354,13 @@ TEST_F(CudaHost, PlansUseTheUsersTable) {
                        Code::unsupported)
                 .find(file.string() + ": a tile of forward_sm90 needs "),
             std::string::npos);
+  const char* const shared = "Fake GPU | forward_sm90 | cluster=2 |";
+  EXPECT_EQ(plan(shared).kernels.at(0).grid.at(0), 132);
+  p.causal = Causal::bottom_right;
+  EXPECT_EQ(message_of([&] { plan(shared); }, Code::unsupported),
+            "unsupported: tuning table " + file.string() +
+                ": blocks of a cluster share tiles of one length and one plane, cluster must be 1 "
+                "with a mask or f32");
 }
 
 }  // namespace

@@ -45,6 +45,12 @@ void add_split(const Problem& p, Sm90Forward& forward) {
 bool tune(Config& config, const TunedTable& tuned, const DeviceCaps& caps,
           Needs (*needs)(const Config&)) {
   if (!tuned.apply(config)) return false;
+  if (config.cluster > 1 && (config.masked || config.planes > 1)) {
+    throw Error(Code::unsupported,
+                "unsupported: tuning table " + tuned.file() +
+                    ": blocks of a cluster share tiles of one length and one plane, cluster must "
+                    "be 1 with a mask or f32");
+  }
   const std::int64_t bytes = needs(config).shared_bytes;
   if (bytes <= caps.shared_bytes) return true;
   throw Error(Code::unsupported, "unsupported: tuning table " + tuned.file() + ": a tile of " +
@@ -98,6 +104,7 @@ MmaForward plan_mma(const Problem& p, const DeviceCaps& caps, const TunedTable& 
   const std::int64_t rows = p.batch * p.num_heads * p.seqlen_q;
   forward.combine = make_step(*choice.combine, needs_mma(*choice.combine),
                               ceil_div(rows, choice.combine->block_m));
+  forward.combine->launch.overlap_previous = caps.sm >= 90;  // it waits for the pieces itself
   const auto floats = static_cast<std::size_t>(rows * forward.splits) * sizeof(float);
   forward.partial_o_bytes = static_cast<std::size_t>(
       round_up(static_cast<std::int64_t>(floats) * p.head_dim_v, workspace_alignment));

@@ -14,6 +14,7 @@ struct Row {
   std::int64_t block_n, block_n_masked;
   bool ordered, wide;
   std::int64_t block_n_softcap = 0;  ///< 0: as without
+  std::int64_t cluster = 1;          ///< of tiles without a mask
 };
 
 // Registers bound the rows: scores, weights and O of 64 rows a warpgroup are 3/4 block_n +
@@ -23,7 +24,7 @@ constexpr Row rows[] = {
     {96, 3, 112, 112, true, false},  {128, 2, 160, 128, true, false},
     {192, 2, 112, 112, true, false}, {256, 2, 80, 80, true, false},
     {320, 2, 48, 48, true, false},   {368, 2, 32, 32, true, false},
-    {384, 3, 48, 48, false, true},   {512, 3, 32, 32, false, true},
+    {384, 3, 48, 48, false, true},   {512, 3, 32, 32, false, true, 0, 2},
 };
 // As terms of bf16, which take as many times the shared memory: three, and two. tanh to the bits of
 // f32 takes registers.
@@ -113,6 +114,10 @@ Config config_of(const Problem& p, const Row& row) {
   c.ordered = row.ordered;
   c.wide = row.wide;
   c.packed = is_packed(p, c.block_m);
+  const std::int64_t tile_rows_q = p.seqlen_q * (c.packed ? p.num_heads / p.num_heads_kv : 1);
+  // Blocks of a cluster go through the same keys; the last one of a head is not to be idle.
+  const bool even = filled(tile_rows_q, row.cluster * c.block_m) > 0.9;
+  if (!c.masked && even) c.cluster = row.cluster;
   return c;
 }
 

@@ -86,13 +86,13 @@ std::vector<Tile> candidates(const json& kernel) {
   const int step = warpgroups ? 16 : 32, now = kernel["block_n"].get<int>();
   std::vector<Tile> tiles;
   for (int block_n = std::max(step, now - 4 * step); block_n <= now + 4 * step; block_n += step) {
-    for (const int stages : {2, 3}) {
-      if (!warpgroups) {
-        tiles.push_back({{"block_n", block_n}, {"stages", stages}});
-        continue;
-      }
-      for (const bool ordered : {true, false}) {
-        tiles.push_back({{"block_n", block_n}, {"stages", stages}, {"ordered", ordered}});
+    if (!warpgroups) {
+      for (const int stages : {2, 3}) tiles.push_back({{"block_n", block_n}, {"stages", stages}});
+      continue;
+    }
+    for (const bool ordered : {true, false}) {
+      for (const int cluster : {1, 2}) {
+        tiles.push_back({{"block_n", block_n}, {"ordered", ordered}, {"cluster", cluster}});
       }
     }
   }

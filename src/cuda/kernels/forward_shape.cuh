@@ -28,11 +28,12 @@ struct ForwardShape {
                                           : cluster > 1     ? 40
                                                             : 24;
   static constexpr int registers = warpgroups == 1   ? 248
-                                   : wide            ? 184
+                                   : wide            ? columns / 2 + 56
                                    : warpgroups == 3 ? 160
                                    : cluster > 1     ? 232
                                                      : 240;
-  static constexpr int weights_registers = 104;  // of the first warpgroup where wide
+  // Of the first warpgroup where wide, which starts with 128.
+  static constexpr int weights_registers = 512 - loader_registers - 2 * registers;
 
   // Bytes. A plane of a tile is panels of 64 columns, [rows][128 bytes].
   static constexpr int q_plane = panels * 64 * 128;

@@ -61,7 +61,20 @@ struct WideSteps : ForwardSteps<Config> {
   }
 };
 
-// The first warpgroup: scores and weights.
+// Scores of a block to weights, and on their way.
+template <class Config>
+INGOT_FN void weigh_and_send(const WideSteps<Config>& steps, float (&s)[Config::block_n / 2],
+                             const Tile& tile, int block, const Scale& scale, Rows& rows,
+                             int message) {
+  u32 p[1][Config::block_n / 4];
+  float correction[2] = {1.0f, 1.0f};
+  steps.weigh(s, tile, block, scale, rows, correction);
+  pack_weights<typename Config::element>(s, p);
+  steps.send(message, p[0], correction);
+}
+
+// The first warpgroup: scores and weights. Scores of the next block are taken while those of this
+// one, moved out of their way, become weights.
 template <class Config>
 INGOT_FN void compute_weights(const WideSteps<Config>& steps) {
   using Shape = ForwardShape<Config>;
@@ -74,27 +87,31 @@ INGOT_FN void compute_weights(const WideSteps<Config>& steps) {
   for (Turn<Config> turn; turn.unit() < steps.params.units; ++turn.round) {
     const Tile tile = tile_of<Config>(steps.params, turn.unit());
     Rows rows;
-    float s[count];
-    u32 p[1][count / 2];
+    float s[count], moved[count];
     if (tile.begin < tile.end) {
       mbarrier_wait(steps.q_full(), q_phase);
       q_phase ^= 1;
-    }
-#pragma unroll 1
-    for (int block = tile.end - 1; block >= tile.begin; --block, ++step, ++message) {
       mbarrier_wait(steps.k_full(step), Place(step).phase);
       steps.issue_qk(s, step);
+#pragma unroll 1
+      for (int block = tile.end - 1; block > tile.begin; --block, ++message) {
+        wgmma_wait<0>();
+        settle(s);
+        move(moved, s);
+        steps.release(steps.k_empty(step++));
+        mbarrier_wait(steps.k_full(step), Place(step).phase);
+        steps.issue_qk(s, step);
+        weigh_and_send(steps, moved, tile, block, scale, rows, message);
+      }
       wgmma_wait<0>();
       settle(s);
-      steps.release(steps.k_empty(step));
-      if (block == tile.begin) steps.done(steps.q_empty());
-      float correction[2] = {1.0f, 1.0f};
-      steps.weigh(s, tile, block, scale, rows, correction);
-      pack_weights<typename Config::element>(s, p);
-      steps.send(message, p[0], correction);
+      steps.release(steps.k_empty(step++));
+      steps.done(steps.q_empty());
+      weigh_and_send(steps, s, tile, tile.begin, scale, rows, message++);
     }
     const float sum[2] = {sum_of_quad(rows.sum[0]), sum_of_quad(rows.sum[1])};
-    steps.send(message++, p[0], sum);
+    const u32 nothing[Shape::block_n / 4] = {};
+    steps.send(message++, nothing, sum);
     store_lse<Config>(steps.params, tile, steps.place_in_tile(), rows.max, sum, scale.log2);
   }
 }
@@ -149,7 +166,11 @@ extern "C" __global__ void __launch_bounds__(ingot::ForwardShape<Config>::thread
     give_registers<Shape::loader_registers>();
     if (threadIdx.x % 128 == 0) steps.load(q, k, v);
   } else if (warpgroup == 0) {
-    give_registers<Shape::weights_registers>();
+    if constexpr (Shape::weights_registers < 128) {
+      give_registers<Shape::weights_registers>();
+    } else {
+      take_registers<Shape::weights_registers>();
+    }
     compute_weights(steps);
   } else if (warpgroup == 1) {
     take_registers<Shape::registers>();

@@ -56,6 +56,13 @@ INGOT_FN void forget(float (&d)[Count]) {
   for (int i = 0; i < Count; ++i) asm volatile("" : "=f"(d[i]));
 }
 
+// Copies that the compiler does not see through: the next product into `from` may be issued.
+template <int Count>
+INGOT_FN void move(float (&to)[Count], const float (&from)[Count]) {
+#pragma unroll
+  for (int i = 0; i < Count; ++i) asm volatile("mov.b32 %0, %1;" : "=f"(to[i]) : "f"(from[i]));
+}
+
 // Descriptor of a tile with 128-byte swizzle: panels of 64 columns, 1024-byte groups of 8 rows.
 // `panel_bytes` is the distance of panels and read only where B is taken by columns (transposed).
 // Adding bytes / 16 to a descriptor moves its tile: 32 bytes are the next 16 columns, 2048 the next
