@@ -112,6 +112,7 @@ void add_plan(Kernels& kernels, const Problem& p, int sm) {
   if (detail.fast) add(kernels, detail.fast->step, label);
   if (detail.fast && detail.fast->split) add(kernels, *detail.fast->split, label);
   add(kernels, detail.any->step, label);
+  if (detail.any->engine) add(kernels, *detail.any->engine, label);
   if (detail.any->combine) add(kernels, *detail.any->combine, label);
 }
 

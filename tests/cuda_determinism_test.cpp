@@ -31,6 +31,8 @@ std::vector<Case> rows_of_every_kernel() {
   Row decode{
       .batch = 2, .heads = 16, .heads_kv = 4, .q = 1, .k = 20000, .d = 128, .in = INGOT_BF16};
   add(decode);
+  decode.layout = Layout::padded_rows;  // not by the copy engine
+  add(decode);
   decode.q = 40, decode.batch = 1;
   add(decode);
   add({.heads = 12,

@@ -84,6 +84,11 @@ TEST(CudaMmaTables, ForwardFitsAndCovers) {
     EXPECT_EQ(c.columns % c.chunk_v, 0);
     EXPECT_EQ(c.split, choice.splits > 1);
     EXPECT_EQ(choice.combine.has_value(), choice.splits > 1);
+    if (choice.engine) {
+      EXPECT_LE(needs_mma(*choice.engine).shared_bytes, caps.shared_bytes);
+      EXPECT_GE(choice.engine->stages, 2);
+      EXPECT_GE(choice.engine->columns, p.head_dim_v);
+    }
     EXPECT_LE(choice.splits, ceil_div(p.seqlen_k, c.block_n)) << "an empty piece of the keys";
   });
 }

@@ -125,7 +125,7 @@ class CudaBackend final : public Backend {
   void enqueue(const Plan& plan, const ForwardArgs& args, StreamHandle stream) {
     const auto& detail = dynamic_cast<const ForwardDetail&>(*plan.forward.detail);
     if (!detail.any) return;  // o has no element
-    const ForwardCall call{plan.problem, detail, args, stream};
+    const ForwardCall call{plan.problem, detail, args, stream, tickets_};
     const bool needs_memory = !detail.fast || detail.fast->split;
     const Workspace workspace(device_, args.workspace,
                               needs_memory ? plan.forward.workspace_bytes : 0, stream);
@@ -156,6 +156,7 @@ class CudaBackend final : public Backend {
 
   std::shared_ptr<Compiler> compiler_;
   Device device_;
+  Tickets tickets_{device_};
   const TunedTable tuned_ = TunedTable::load(device_.caps().name);
   KernelCache<LoadedKernel> kernels_;  ///< keeps what plans point at
   const Loader loader_ = [this](const Step& step) -> const LoadedKernel& { return loaded(step); };

@@ -194,6 +194,24 @@ bool Device::is_capturing(StreamHandle stream) const {
   return status != 0;
 }
 
+std::uint64_t Device::number_of(StreamHandle stream) const {
+  unsigned long long number = 0;
+  driver_->check(driver_->cuStreamGetId(stream, &number), "cuStreamGetId");
+  return number;
+}
+
+std::unique_ptr<Device::StreamMemory> Device::zeros(std::int64_t bytes) {
+  const Current current(*this, true);
+  const CaptureRelaxed relaxed(*driver_);
+  const StreamHandle stream = take_stream();
+  auto memory = std::make_unique<StreamMemory>(*this, static_cast<std::size_t>(bytes), stream);
+  driver_->check(
+      driver_->cuMemsetD32Async(memory->address(), 0, static_cast<std::size_t>(bytes) / 4, stream),
+      "cuMemsetD32Async");
+  driver_->check(driver_->cuStreamSynchronize(stream), "cuStreamSynchronize");
+  return memory;  // the stream stays with it
+}
+
 StreamHandle Device::take_stream() {
   {
     const std::lock_guard lock(mutex_);

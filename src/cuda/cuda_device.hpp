@@ -100,6 +100,11 @@ class Device {
   Place place_of(const void* address, const char* argument) const;
 
   bool is_capturing(StreamHandle stream) const;
+  /// A number that no other stream of this process has had or will have.
+  std::uint64_t number_of(StreamHandle stream) const;
+
+  /// Memory full of zeros, for good and for every stream. May be called while a stream is captured.
+  std::unique_ptr<StreamMemory> zeros(std::int64_t bytes);
 
   /// A stream of ingot's own for calls with host memory; give it back when its work is done.
   StreamHandle take_stream();

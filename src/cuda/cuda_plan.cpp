@@ -100,6 +100,10 @@ MmaForward plan_mma(const Problem& p, const DeviceCaps& caps, const TunedTable& 
   const std::int64_t heads = p.batch * (config.packed ? p.num_heads_kv : p.num_heads);
   forward.step = make_step(config, needs_mma(config),
                            forward.row_tiles * forward.column_slices * forward.splits * heads);
+  if (choice.engine) {
+    forward.engine =
+        make_step(*choice.engine, needs_mma(*choice.engine), forward.step.launch.grid[0]);
+  }
   if (!choice.combine) return forward;
   const std::int64_t rows = p.batch * p.num_heads * p.seqlen_q;
   forward.combine = make_step(*choice.combine, needs_mma(*choice.combine),
@@ -155,6 +159,14 @@ void explain_sm90(const Sm90Forward& fast, const Problem& p, PassPlan& pass) {
 
 void explain_mma(const MmaForward& any, const Problem& p, PassPlan& pass) {
   const Config& c = any.step.config;
+  if (any.engine) {
+    const Config& engine = any.engine->config;
+    pass.why.push_back(std::string(engine.kernel) +
+                       ": tiles of keys come by the tensor copy engine, " + text(engine.stages) +
+                       " ahead, to " + text(engine.warps) +
+                       " warps; where data or a stride of k or v is no multiple of 16 bytes, or "
+                       "columns are not contiguous, the next, decided at the call");
+  }
   pass.why.push_back(std::string(c.kernel) + ": matrix instructions of sm_80, any strides; " +
                      tile_sentence(c) + ", " + text(c.warps) + " warps");
   if (c.packed) {
@@ -164,7 +176,8 @@ void explain_mma(const MmaForward& any, const Problem& p, PassPlan& pass) {
   if (any.splits > 1) {
     pass.why.push_back("split_k " + text(any.splits) +
                        ": tiles of query rows alone would leave multiprocessors idle; partial "
-                       "results are merged in order");
+                       "results are merged in order" +
+                       (any.engine ? ", by the block that ends last" : ""));
   }
 }
 
@@ -198,7 +211,8 @@ PassPlan plan_forward(const Problem& p, const DeviceCaps& caps, const TunedTable
   std::string why_not;
   detail->any = plan_mma(p, caps, tuned);
   detail->fast = plan_sm90(p, caps, tuned, why_not);
-  const Step& first = detail->fast ? detail->fast->step : detail->any->step;
+  const Step& any = detail->any->engine ? *detail->any->engine : detail->any->step;
+  const Step& first = detail->fast ? detail->fast->step : any;
   pass.config = summary_of(first, detail->fast ? 1 : detail->any->splits);
   pass.units = detail->fast ? detail->fast->units : first.launch.grid[0];
   pass.workspace_bytes = detail->any->workspace_bytes;

@@ -48,6 +48,7 @@ inline std::int64_t plane_elements(std::int64_t rows, std::int64_t dim) {
 /// merges what pieces of the keys gave.
 struct MmaForward {
   Step step;
+  std::optional<Step> engine;  ///< in its place where the copy engine can address k and v
   std::optional<Step> combine;
   std::int64_t row_tiles = 0;
   std::int64_t column_slices = 1;

@@ -68,6 +68,7 @@ void load_memory(Symbols& s, Driver& d) {
   s.load(d.cuMemPoolSetAttribute, "cuMemPoolSetAttribute");
   s.load(d.cuMemAllocFromPoolAsync, "cuMemAllocFromPoolAsync");
   s.load(d.cuMemFreeAsync, "cuMemFreeAsync");
+  s.load(d.cuMemsetD32Async, "cuMemsetD32Async");
   s.load(d.cuMemcpyHtoDAsync, "cuMemcpyHtoDAsync_v2");
   s.load(d.cuMemcpyDtoHAsync, "cuMemcpyDtoHAsync_v2");
 }
@@ -77,6 +78,7 @@ void load_streams(Symbols& s, Driver& d) {
   s.load(d.cuStreamDestroy, "cuStreamDestroy_v2");
   s.load(d.cuStreamSynchronize, "cuStreamSynchronize");
   s.load(d.cuStreamIsCapturing, "cuStreamIsCapturing");
+  s.load(d.cuStreamGetId, "cuStreamGetId");
   s.load(d.cuThreadExchangeStreamCaptureMode, "cuThreadExchangeStreamCaptureMode");
   s.load(d.cuEventCreate, "cuEventCreate");
   s.load(d.cuEventDestroy, "cuEventDestroy_v2");

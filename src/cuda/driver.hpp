@@ -104,12 +104,14 @@ struct Driver {
   Result (*cuMemPoolSetAttribute)(PoolHandle, int, void*);
   Result (*cuMemAllocFromPoolAsync)(DeviceAddress*, std::size_t, PoolHandle, StreamHandle);
   Result (*cuMemFreeAsync)(DeviceAddress, StreamHandle);
+  Result (*cuMemsetD32Async)(DeviceAddress, unsigned, std::size_t, StreamHandle);
   Result (*cuMemcpyHtoDAsync)(DeviceAddress, const void*, std::size_t, StreamHandle);
   Result (*cuMemcpyDtoHAsync)(void*, DeviceAddress, std::size_t, StreamHandle);
   Result (*cuStreamCreate)(StreamHandle*, unsigned);
   Result (*cuStreamDestroy)(StreamHandle);
   Result (*cuStreamSynchronize)(StreamHandle);
   Result (*cuStreamIsCapturing)(StreamHandle, int*);
+  Result (*cuStreamGetId)(StreamHandle, unsigned long long*);
   Result (*cuThreadExchangeStreamCaptureMode)(int*);
   Result (*cuEventCreate)(EventHandle*, unsigned);
   Result (*cuEventDestroy)(EventHandle);

@@ -7,6 +7,7 @@
 #include "core/problem.hpp"
 #include "cuda/cuda_plan.hpp"
 #include "cuda/kernels/mma_params.h"
+#include "cuda/tickets.hpp"
 
 namespace ingot::cuda {
 
@@ -18,6 +19,7 @@ struct ForwardCall {
   const ForwardDetail& detail;
   const ForwardArgs& args;  ///< in memory of the device
   StreamHandle stream;
+  Tickets& tickets;
 };
 
 struct BackwardCall {

@@ -3,6 +3,7 @@
 
 #include "cuda/kernels/mma_params.h"
 #include "cuda/launch.hpp"
+#include "cuda/tensor_map.hpp"
 
 namespace ingot::cuda {
 namespace {
@@ -26,6 +27,33 @@ MatrixView view_of(const ConstTensor& t, Dtype dtype) {
   return view;
 }
 
+namespace {
+
+/// False, and nothing launched, where the copy engine cannot address k or v.
+bool launch_engine(const Device& device, const ForwardCall& call, MmaForwardParams& params,
+                   const Loader& load) {
+  const Problem& p = call.problem;
+  const Step& step = *call.detail.any->engine;
+  const std::int64_t rows = step.config.block_n * step.config.warps;
+  std::optional<TensorMap> k =
+      encode(device.driver(),
+             boxes_of(call.args.k, p.k, {p.batch, p.num_heads_kv, p.seqlen_k, p.head_dim}, rows));
+  if (!k) return false;
+  std::optional<TensorMap> v =
+      encode(device.driver(),
+             boxes_of(call.args.v, p.v, {p.batch, p.num_heads_kv, p.seqlen_k, p.head_dim_v}, rows));
+  if (!v) return false;
+  if (call.detail.any->combine) {
+    const std::int64_t units = p.batch * params.heads * params.row_tiles;
+    params.tickets = call.tickets.take(call.stream, units);
+  }
+  void* const arguments[] = {&params, &*k, &*v};
+  device.launch(load(step), step.launch, call.stream, arguments);
+  return true;
+}
+
+}  // namespace
+
 void launch_mma(const Device& device, const ForwardCall& call, std::byte* workspace,
                 const Loader& load, const int* run_if) {
   const Problem& p = call.problem;
@@ -47,9 +75,11 @@ void launch_mma(const Device& device, const ForwardCall& call, std::byte* worksp
     params.partial_o = reinterpret_cast<float*>(workspace);
     params.partial_lse = reinterpret_cast<float*>(workspace + any.partial_o_bytes);
   }
-  void* const arguments[] = {&params};
-  device.launch(load(any.step), any.step.launch, call.stream, arguments);
-  if (!any.combine) return;
+  if (!any.engine || !launch_engine(device, call, params, load)) {
+    void* const arguments[] = {&params};
+    device.launch(load(any.step), any.step.launch, call.stream, arguments);
+  }
+  if (!any.combine || params.tickets != nullptr) return;
 
   CombineParams combine{};
   combine.partial_o = params.partial_o;

@@ -17,18 +17,6 @@ struct Maps {
   TensorMap q, k, v;
 };
 
-TensorMapSpec spec_of(const ConstTensor& t, Dtype dtype, std::int64_t heads, std::int64_t seqlen,
-                      std::int64_t dim, std::int64_t batch, std::int64_t rows) {
-  TensorMapSpec spec;
-  spec.data = t.data;
-  spec.dtype = dtype;
-  spec.rank = 5;  // the fifth counts the planes of split operands
-  spec.size = {dim, seqlen, heads, batch, 1};
-  spec.stride = {t.stride[3], t.stride[2], t.stride[1], t.stride[0], 0};
-  spec.box = {panel, static_cast<std::uint32_t>(rows), 1, 1, 1};
-  return spec;
-}
-
 /// Rows of a tile are (query, head of the group): the heads of a group become a dimension.
 TensorMapSpec packed_spec_of(const ConstTensor& q, const Problem& p) {
   const std::int64_t group = p.num_heads / p.num_heads_kv;
@@ -69,7 +57,7 @@ std::optional<TensorMap> split_tensor(const Device& device, const ForwardCall& c
   const ConstTensor planes{to, {heads * seqlen * row, seqlen * row, row, 1}};
   to += params.plane * step.config.planes * size_bytes(Dtype::bf16);
   TensorMapSpec spec =
-      spec_of(planes, Dtype::bf16, heads, seqlen, dim, call.problem.batch, box_rows);
+      boxes_of(planes, Dtype::bf16, {call.problem.batch, heads, seqlen, dim}, box_rows);
   spec.size[4] = step.config.planes;
   spec.stride[4] = params.plane;
   return encode(device.driver(), spec);
@@ -102,15 +90,18 @@ std::optional<Maps> encode_maps(const Driver& driver, const ForwardCall& call) {
   const Problem& p = call.problem;
   const Config& config = call.detail.fast->step.config;
   const std::int64_t keys = config.block_n / config.cluster;
-  const auto q = encode(driver, config.packed ? packed_spec_of(call.args.q, p)
-                                              : spec_of(call.args.q, p.q, p.num_heads, p.seqlen_q,
-                                                        p.head_dim, p.batch, warpgroup_rows));
+  const auto q =
+      encode(driver, config.packed ? packed_spec_of(call.args.q, p)
+                                   : boxes_of(call.args.q, p.q,
+                                              {p.batch, p.num_heads, p.seqlen_q, p.head_dim},
+                                              warpgroup_rows));
   if (!q) return std::nullopt;
   const auto k = encode(
-      driver, spec_of(call.args.k, p.k, p.num_heads_kv, p.seqlen_k, p.head_dim, p.batch, keys));
+      driver, boxes_of(call.args.k, p.k, {p.batch, p.num_heads_kv, p.seqlen_k, p.head_dim}, keys));
   if (!k) return std::nullopt;
-  const auto v = encode(
-      driver, spec_of(call.args.v, p.v, p.num_heads_kv, p.seqlen_k, p.head_dim_v, p.batch, keys));
+  const auto v =
+      encode(driver,
+             boxes_of(call.args.v, p.v, {p.batch, p.num_heads_kv, p.seqlen_k, p.head_dim_v}, keys));
   if (!v) return std::nullopt;
   return Maps{*q, *k, *v};
 }

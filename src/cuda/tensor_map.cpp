@@ -21,6 +21,19 @@ bool is_addressable(std::int64_t bytes) {
 
 }  // namespace
 
+TensorMapSpec boxes_of(const ConstTensor& tensor, Dtype dtype,
+                       const std::array<std::int64_t, 4>& sizes, std::int64_t rows) {
+  const auto& [batch, heads, seqlen, dim] = sizes;
+  TensorMapSpec spec;
+  spec.data = tensor.data;
+  spec.dtype = dtype;
+  spec.rank = 5;
+  spec.size = {dim, seqlen, heads, batch, 1};
+  spec.stride = {tensor.stride[3], tensor.stride[2], tensor.stride[1], tensor.stride[0], 0};
+  spec.box = {64, static_cast<std::uint32_t>(rows), 1, 1, 1};
+  return spec;
+}
+
 std::optional<TensorMap> encode(const Driver& driver, const TensorMapSpec& spec) {
   const std::int64_t element = size_bytes(spec.dtype);
   if (reinterpret_cast<std::uintptr_t>(spec.data) % granule != 0) return std::nullopt;

@@ -21,6 +21,11 @@ struct TensorMapSpec {
   std::array<std::uint32_t, 5> box{};    ///< what one copy moves; the first spans 128 bytes at most
 };
 
+/// Boxes of 64 columns by `rows` rows of a tensor [batch, heads, seqlen, dim] of 16-bit numbers.
+/// The fifth dimension is one wide.
+TensorMapSpec boxes_of(const ConstTensor& tensor, Dtype dtype,
+                       const std::array<std::int64_t, 4>& sizes, std::int64_t rows);
+
 /// With 128-byte swizzle and zeros beyond the edges. Nothing where the copy engine cannot address
 /// the tensor: data or a stride is no multiple of 16 bytes, a stride is negative or 2^40 bytes or
 /// more, or the columns are not contiguous.

@@ -36,6 +36,8 @@ Needs needs_sm90(const Config& config);
 struct MmaChoice {
   Config config;            ///< `split` where splits > 1
   std::int64_t splits = 1;  ///< pieces of the keys
+  /// kernels/decode_sm90.cuh, for the same pieces: where the copy engine can address k and v.
+  std::optional<Config> engine;
   std::optional<Config> combine;
 };
 MmaChoice choose_mma(const Problem& problem, const DeviceCaps& caps);

@@ -3,6 +3,7 @@
 #include "cuda/tuning_mma.hpp"
 
 #include <algorithm>
+#include <climits>
 
 #include "algorithm/score.h"
 
@@ -10,7 +11,7 @@ namespace ingot::cuda {
 namespace {
 
 constexpr std::int64_t decode_rows = 16;      // of the one tile of decode.cuh
-constexpr std::int64_t most_splits = 512;     // what combine.cuh has room for
+constexpr std::int64_t most_splits = 512;     // more would take long to merge
 constexpr std::int64_t block_reserve = 1024;  // shared memory the system keeps of every block
 
 /// How the columns of o are cut: slices of blocks of threads, chunks of a slice.
@@ -88,6 +89,37 @@ Config decode_config(const Problem& p, const DeviceCaps& caps) {
   return c;
 }
 
+/// As DecodeShape in kernels/decode_sm90.cuh.
+std::int64_t engine_bytes(const Config& c) {
+  const std::int64_t panels = ceil_div(c.head_dim, 64) + ceil_div(c.head_dim_v, 64);
+  const std::int64_t stage = panels * c.block_n * c.warps * 128 + 2 * 8;  // and two barriers
+  const std::int64_t q = tile_elements(c, c.block_m, round_up(c.head_dim, mma_cols));
+  constexpr std::int64_t to_align = 1024;
+  return c.stages * stage + q * element_bytes(c) + to_align;
+}
+
+bool has_engine(const Problem& p, const DeviceCaps& caps, const Config& decode) {
+  if (caps.sm != 90 || is_f32(decode) || std::max(p.head_dim, p.head_dim_v) > 256) return false;
+  return p.seqlen_k > 0 && p.seqlen_k <= INT_MAX / 2;  // places of tiles are of 32 bits
+}
+
+/// As much under way on a multiprocessor as reads fastest (docs/hopper.md), and two blocks fit
+/// where there are more than multiprocessors: one reads while the other starts or ends.
+Config engine_config(const Config& decode) {
+  constexpr std::int64_t bytes_ahead = (96 << 10) + 512;  // of tiles, and their barriers
+  Config c = decode;
+  c.kernel = "decode_sm90";
+  c.columns = round_up(c.head_dim_v, mma_cols);
+  c.chunk = c.chunk_v = 0;
+  c.warps = std::max(c.head_dim, c.head_dim_v) > 128 ? 2 : 4;
+  c.stages = 1;
+  const std::int64_t one = engine_bytes(c);
+  c.stages = 2;
+  const std::int64_t stage = engine_bytes(c) - one;
+  c.stages = std::max<std::int64_t>(bytes_ahead / stage, 2);
+  return c;
+}
+
 /// Pieces of the keys, so that `units` blocks of threads, `resident` of which a multiprocessor
 /// takes at a time, fill the device: the fewest that leave next to none of it idle, or the best. A
 /// piece has at least `least` of `blocks` blocks of keys.
@@ -111,8 +143,7 @@ Config combine_config(const Config& main) {
   c.arch = main.arch;
   c.output = main.output;
   c.head_dim_v = main.head_dim_v;
-  c.block_m = 1;
-  c.warps = 4;
+  c.block_m = c.warps = 1;
   return c;
 }
 
@@ -187,17 +218,20 @@ MmaChoice choose_mma(const Problem& p, const DeviceCaps& caps) {
   const std::int64_t units =
       heads * ceil_div(c.packed ? rows : p.seqlen_q, c.block_m) * ceil_div(p.head_dim_v, c.columns);
   const std::int64_t blocks = ceil_div(p.seqlen_k, c.block_n);
-  const std::int64_t slots = caps.sm_count * 2;
+  const bool engine = decode && has_engine(p, caps, c);
+  const std::int64_t slots = caps.sm_count * (engine ? 1 : 2);
   // Rows in plenty fill the device by themselves; few keys are not worth a second kernel.
   const bool fills = !decode && 2 * units > slots;
   choice.splits = fills ? 1 : choose_splits(units, slots, blocks, decode ? 2 * c.warps : 8);
   c.split = choice.splits > 1;
   if (c.split) choice.combine = combine_config(c);
+  if (engine) choice.engine = engine_config(c);
   return choice;
 }
 
 Needs needs_mma(const Config& c) {
-  if (c.kernel == "combine") return {c.warps * lanes, most_splits * 4};
+  if (c.kernel == "decode_sm90") return {(c.warps + 1) * lanes, engine_bytes(c)};
+  if (c.kernel == "combine") return {c.warps * lanes, 0};
   return {c.warps * lanes, c.kernel == "decode" ? decode_bytes(c) : team_bytes(c)};
 }
 

@@ -2,6 +2,7 @@
 // the test. Enough of both for the host code of src/cuda to run: errors, missing parts, copies.
 #include "fake_cuda.hpp"
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -126,6 +127,10 @@ FAKE int cuMemAllocFromPoolAsync(std::uint64_t* address, std::size_t bytes, Any,
   *address = reinterpret_cast<std::uint64_t>(allocate(bytes, 0));
   return 0;
 }
+FAKE int cuMemsetD32Async(std::uintptr_t address, unsigned value, std::size_t count, Any) {
+  std::fill_n(reinterpret_cast<unsigned*>(address), count, value);
+  return 0;
+}
 FAKE int cuMemFreeAsync(std::uint64_t address, Any) {
   ++state.frees;
   release(reinterpret_cast<void*>(address));
@@ -156,6 +161,9 @@ FAKE int cuStreamCreate(Any* stream, unsigned) { return *stream = &some_object, 
 FAKE int cuStreamDestroy_v2(Any) { return 0; }
 FAKE int cuStreamSynchronize(Any) { return result_of("cuStreamSynchronize"); }
 FAKE int cuStreamIsCapturing(Any, int* status) { return *status = state.capturing ? 1 : 0, 0; }
+FAKE int cuStreamGetId(Any stream, unsigned long long* id) {
+  return *id = reinterpret_cast<std::uintptr_t>(stream), 0;
+}
 FAKE int cuThreadExchangeStreamCaptureMode(int*) { return 0; }
 FAKE int cuEventCreate(Any* event, unsigned) { return *event = &some_object, 0; }
 FAKE int cuEventDestroy_v2(Any) { return 0; }

@@ -6,8 +6,6 @@
 
 namespace ingot {
 
-INGOT_FN u32 shared_address(const void* p) { return static_cast<u32>(__cvta_generic_to_shared(p)); }
-
 INGOT_FN void store_shared(u32 to, int x) {
   asm volatile("st.shared.s32 [%0], %1;" ::"r"(to), "r"(x) : "memory");
 }

@@ -55,6 +55,8 @@ INGOT_FN float tanh_(float x) {
 INGOT_FN float max_(float x, float y) { return fmaxf(x, y); }
 INGOT_FN float finite_or_(float x, float y) { return x == -infinity ? y : x; }
 
+INGOT_FN u32 shared_address(const void* p) { return static_cast<u32>(__cvta_generic_to_shared(p)); }
+
 // Two numbers as one register of T, `low` at the lower address.
 template <class T>
 INGOT_FN u32 pack(float low, float high);

@@ -1,5 +1,5 @@
-// What forward_mma.cuh and decode.cuh have in common: a block's place in the grid, its keys, where
-// its tiles come from and its results go.
+// What forward_mma.cuh and the decode kernels have in common: a block's place in the grid, its
+// keys, where its tiles come from, how its warps merge and its results go.
 #pragma once
 
 #include "cuda/kernels/attend.cuh"
@@ -104,6 +104,54 @@ INGOT_FN KeyValueTiles<Config, Team> forward_tiles(const MmaForwardParams& p,
           first,
           step,
           unit.slice * Config::columns};
+}
+
+// A warp's rows as they lie in shared memory between two warps: a number per lane.
+template <class Rows, int M>
+struct SharedRows {
+  float o[sizeof(Rows::o) / sizeof(float)][32];
+  float row_max[M / 8][32], row_sum[M / 8][32];
+};
+
+template <class Rows, int M>
+INGOT_FN void leave(SharedRows<Rows, M>& shared, const Rows& rows) {
+  constexpr int cols = Rows::O::cols;
+#pragma unroll
+  for (int i = 0; i < M / 8; ++i) {
+    shared.row_max[i][lane()] = rows.softmax[i].row_max;
+    shared.row_sum[i][lane()] = rows.softmax[i].row_sum;
+#pragma unroll
+    for (int j = 0; j < cols; ++j) shared.o[i * cols + j][lane()] = rows.o.x[i][j];
+  }
+}
+
+// Softmax over the keys of both.
+template <class Rows, int M>
+INGOT_FN void merge(Rows& rows, const SharedRows<Rows, M>& shared) {
+  constexpr int cols = Rows::O::cols;
+#pragma unroll
+  for (int i = 0; i < M / 8; ++i) {
+    const float correction = rows.softmax[i].raise_max(shared.row_max[i][lane()]);
+    const float weight = exp2_(shared.row_max[i][lane()] - rows.softmax[i].offset());
+    rows.softmax[i].row_sum += shared.row_sum[i][lane()] * weight;
+#pragma unroll
+    for (int j = 0; j < cols; ++j) {
+      rows.o.x[i][j] = rows.o.x[i][j] * correction + shared.o[i * cols + j][lane()] * weight;
+    }
+  }
+}
+
+// The warps of decode kernels have rows of their own keys each: afterwards the first has those of
+// all. `memory` is free when every warp is here.
+template <class Config, class Rows>
+INGOT_FN void merge_warps(Rows& rows, unsigned char* memory) {
+  constexpr int threads = Config::warps * 32;
+  auto* const shared = reinterpret_cast<SharedRows<Rows, Config::block_m>*>(memory);
+  sync_first<threads>();
+  if (warp() > 0) leave(shared[warp() - 1], rows);
+  sync_first<threads>();
+  if (warp() > 0) return;
+  for (int other = 1; other < Config::warps; ++other) merge(rows, shared[other - 1]);
 }
 
 }  // namespace ingot

@@ -24,6 +24,9 @@ struct MmaForwardParams {
   float* partial_o;    // [batch, head, query, split, head_dim_v], of each piece's own softmax
   float* partial_lse;  // [batch, head, query, split], base 2
   const int* run_if;   // null: run; else only where it is not 0
+  // decode_sm90 with splits. Null: the kernel combine merges. Else a number for each row tile of a
+  // head, 0: the block that counts it up last merges, and leaves 0.
+  unsigned* tickets;
 };
 
 // grid.x = ceil(rows / Config::block_m), a row being (batch, head, query).

@@ -179,6 +179,12 @@ INGOT_FN void store_tile(const Matrix<Element, Packed>& to, Index row, int col,
   }
 }
 
+// Among the first Threads threads of the block.
+template <int Threads>
+INGOT_FN void sync_first() {
+  asm volatile("bar.sync 1, %0;" ::"n"(Threads) : "memory");
+}
+
 // Threads that share tiles: all of the block, or each warp by itself.
 template <int Threads>
 struct Team {
