@@ -1,14 +1,10 @@
 // The host's part of the CUDA back end, on a driver that needs no GPU (fake/fake_cuda.cpp): what is
 // missing or too old, errors of the driver, copies of tensors in host memory, launches.
-#include <dlfcn.h>
 #include <gtest/gtest.h>
 
 #include <array>
 #include <cmath>
-#include <cstdlib>
-#include <filesystem>
 #include <fstream>
-#include <functional>
 #include <memory>
 #include <numeric>
 #include <optional>
@@ -21,34 +17,10 @@
 #include "cuda/cuda_plan.hpp"
 #include "cuda/driver.hpp"
 #include "cuda/kernels/mma_params.h"
-#include "fake/fake_cuda.hpp"
+#include "cuda_host.hpp"
 
 namespace ingot {
 namespace {
-
-namespace fs = std::filesystem;
-
-/// Sets a variable of the environment while it lives.
-class Variable {
- public:
-  Variable(const char* name, const std::string& value) : name_(name) {
-    if (const char* before = std::getenv(name)) before_ = before;
-    setenv(name, value.c_str(), 1);
-  }
-  ~Variable() {
-    if (before_) {
-      setenv(name_, before_->c_str(), 1);
-    } else {
-      unsetenv(name_);
-    }
-  }
-  Variable(const Variable&) = delete;
-  Variable& operator=(const Variable&) = delete;
-
- private:
-  const char* name_;
-  std::optional<std::string> before_;
-};
 
 /// o = v of the same row, lse = 7: what the "kernel" of these tests computes.
 void copy_values(void** arguments) {
@@ -63,56 +35,10 @@ void copy_values(void** arguments) {
   }
 }
 
-class CudaHost : public testing::Test {
+class CudaHost : public CudaHostFixture {
  protected:
-  CudaHost() {
-    std::string name = (fs::temp_directory_path() / "ingot-cuda-test-XXXXXX").string();
-    folder_ = mkdtemp(name.data());
-    cache_.emplace("INGOT_CACHE_DIR", (folder_ / "cache").string());
-    library_ = dlopen(INGOT_FAKE_CUDA, RTLD_NOW);
-    fake_ = reinterpret_cast<decltype(&fake_cuda)>(dlsym(library_, "fake_cuda"))();
-    *fake_ = FakeCuda{};
-    fake_->kernel = copy_values;
-  }
-  ~CudaHost() override {
-    *fake_ = FakeCuda{};
-    fs::remove_all(folder_);
-  }
-
-  void* device_memory(std::size_t bytes, int device = 0) const {
-    return reinterpret_cast<decltype(&fake_device_memory)>(dlsym(library_, "fake_device_memory"))(
-        bytes, device);
-  }
-  void free_device(void* memory) const {
-    reinterpret_cast<decltype(&fake_device_free)>(dlsym(library_, "fake_device_free"))(memory);
-  }
-
-  static Problem small() {
-    Problem p;
-    p.seqlen_q = p.seqlen_k = 8;
-    p.head_dim = p.head_dim_v = 4;
-    p.scale = 0.5F;
-    return p;
-  }
-
-  Variable driver_{"INGOT_LIBCUDA", INGOT_FAKE_CUDA};
-  Variable compiler_{"INGOT_LIBNVRTC", INGOT_FAKE_CUDA};
-  std::optional<Variable> cache_;
-  fs::path folder_;
-  void* library_ = nullptr;
-  FakeCuda* fake_ = nullptr;
+  CudaHost() { fake_->kernel = copy_values; }
 };
-
-std::string message_of(const std::function<void()>& f, Code code) {
-  try {
-    f();
-  } catch (const Error& error) {
-    EXPECT_EQ(error.code(), code) << error.what();
-    return error.what();
-  }
-  ADD_FAILURE() << "nothing was thrown";
-  return {};
-}
 
 /// One head of 8 rows of 4 floats in host memory, rows `pitch` apart.
 struct HostCall {
@@ -325,49 +251,6 @@ TEST_F(CudaHost, TheCallDecidesWhetherTheCopyEngineCanReadItsTensors) {
   EXPECT_STREQ(kernel_at(4, 64), "any strides");
   fake_->rejects_tensor_maps = true;
   EXPECT_STREQ(kernel_at(0, 64), "any strides");
-}
-
-/// Tickets and their values that the last launch was given.
-const unsigned* last_tickets = nullptr;
-unsigned last_ticket = 1;
-void note_tickets(void** arguments) {
-  last_tickets = static_cast<const MmaForwardParams*>(arguments[0])->tickets;
-  last_ticket = last_tickets == nullptr ? 1 : last_tickets[7];
-}
-
-TEST_F(CudaHost, OneLaunchDecodesWithSplitKeys) {
-  const Context context({});
-  Problem p = small();
-  p.num_heads = 32, p.num_heads_kv = 8;
-  p.seqlen_q = 1, p.seqlen_k = 8192;
-  p.head_dim = p.head_dim_v = 64;
-  p.q = p.k = p.v = p.o = Dtype::bf16;
-  const BoundPlan plan = make_plan(context, "cuda", p);
-  const auto& any = *dynamic_cast<const cuda::ForwardDetail&>(*plan.plan.forward.detail).any;
-  ASSERT_TRUE(any.engine && any.combine);
-  fake_->kernel = note_tickets;
-  constexpr std::size_t bytes = 8 * 8192 * 72 * 2;
-  std::byte* const memory[] = {static_cast<std::byte*>(device_memory(bytes)),
-                               static_cast<std::byte*>(device_memory(bytes))};
-  const auto tickets_of = [&](std::int64_t pitch, int launches) {
-    const Strides keys{0, 8192 * pitch, pitch, 1}, rows{0, 64, 64, 1};
-    fake_->launches = 0;
-    forward(
-        plan,
-        {{memory[0], rows}, {memory[0], keys}, {memory[0], keys}, {memory[1], rows}, {}, {}, {}});
-    EXPECT_EQ(fake_->launches, launches);
-    return last_tickets;
-  };
-  const unsigned* const first = tickets_of(64, 1);
-  ASSERT_NE(first, nullptr);
-  EXPECT_EQ(last_ticket, 0U);
-  EXPECT_EQ(tickets_of(64, 1), first) << "calls of a stream share";
-  tickets_of(66, 2);  // not by the copy engine: a second kernel merges
-  fake_->capturing = true;
-  const unsigned* const captured = tickets_of(64, 1);
-  EXPECT_GE(captured, first + 8);
-  EXPECT_GE(tickets_of(64, 1), captured + 8) << "a captured call has its own";
-  for (std::byte* block : memory) free_device(block);
 }
 
 TEST_F(CudaHost, OldGpusAreRefusedWithTheReason) {

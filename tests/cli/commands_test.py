@@ -81,6 +81,7 @@ def test_check_reports_the_same_with_several_jobs(ingot):
         for jobs in ([], ["--jobs", "3"])
     )
     assert one == many and "0 failed" in one
+    assert "--jobs" in ingot("check", "--jobs", "0", code=2).stderr
 
 
 def test_check_takes_a_precision(ingot):

@@ -369,7 +369,6 @@ WRONG_USAGE = [
     ),
     (["explain", "--seqlen-q", "9", "--head-dim", "64", "--json", "--source"], "excludes"),
     (["check", "--quick", "--full"], "excludes"),
-    (["check", "--jobs", "0"], "--jobs"),
     (["bench", "--seconds", "-1"], "--seconds"),
     (["demo", "--head", "99"], "--head: must be 1 to 12"),
 ]
