@@ -88,6 +88,7 @@ def test_check_takes_a_precision(ingot):
     done = ingot("check", "--filter", "f32_b1_h1x1_q37_k70_d17", "--precision", "high")
     passed, failed, skipped = counts(done)
     assert passed > 0 and failed == 0
+    assert "--precision" in ingot("check", "--precision", "medium", code=2).stderr
 
 
 def test_check_of_an_absent_device_is_a_skip_that_says_so(ingot):

@@ -359,7 +359,6 @@ WRONG_USAGE = [
     (["run", *NPY, "--o", "o.npy", "--window", "3,-2"], "--window: must be LEFT,RIGHT"),
     (["run", *NPY, "--o", "o.npy", "--window", "3,4,5"], "--window: must be LEFT,RIGHT"),
     (["run", *NPY, "--o", "o.npy", "--causal", "left"], "--causal"),
-    (["run", *NPY, "--o", "o.npy", "--precision", "medium"], "--precision"),
     (["run", *NPY, "--o", "o.npy", "--layout", "sbhd"], "--layout"),
     (["run", *NPY, "--o", "o.npy", "--threads", "-1"], "--threads"),
     (["explain", "--head-dim", "64"], "--seqlen-q is required"),
