@@ -144,7 +144,7 @@ INGOT_FN void attend(WarpRows<Config, M>& rows, const KeyValueTiles<Config, Team
   const ScoreFactors factors = make_score_factors(p);
   const unsigned group = Config::packed ? tiles.q.group : 1u;
   const Index query = Config::packed ? static_cast<unsigned>(first) / group : first;
-  Ring<Team, T, Shape::slot_elements, Config::stages, Shape::items, KeyValueTiles<Config, Team>>
+  TileRing<Team, T, Shape::slot_elements, Config::stages, Shape::items, KeyValueTiles<Config, Team>>
       ring(slots, tiles, blocks);
   for (int block = 0; block < blocks; ++block) {
     typename WarpRows<Config, M>::S s;

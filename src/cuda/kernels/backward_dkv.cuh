@@ -97,8 +97,8 @@ extern "C" __global__ void __launch_bounds__(Config::warps * 32)
   typename Accumulator<T, M, Config::columns_v>::type dv;
   dk.clear();
   dv.clear();
-  Ring<Threads, T, Shape::slot_elements, Config::stages, Shape::items, typename Keys::Source> ring(
-      slots, source, blocks);
+  TileRing<Threads, T, Shape::slot_elements, Config::stages, Shape::items, typename Keys::Source>
+      ring(slots, source, blocks);
   for (int block = 0; block < blocks; ++block) {
     S s, ds;
     const T* b = multiply_block<Config>(s, ds, ring, block, a, offset);

@@ -50,7 +50,7 @@ extern "C" __global__ void __launch_bounds__(Config::warps * 32)
   __syncwarp();
   typename Accumulator<T, M, Config::columns>::type dq;
   dq.clear();
-  Ring<Threads, T, Shape::slot_elements, Config::stages, Shape::items, Tiles> ring(
+  TileRing<Threads, T, Shape::slot_elements, Config::stages, Shape::items, Tiles> ring(
       a + Shape::a_elements, tiles, blocks);
   for (int block = 0; block < blocks; ++block) {
     S s, ds;

@@ -23,25 +23,12 @@ struct DecodeShape {
   static constexpr int empty_at = full_at + 8 * Config::stages;
 };
 
-// Slots in turn; `phase` is the parity of the round.
-template <int Slots>
-struct Round {
-  int slot = 0;
-  u32 phase = 0;
-
-  INGOT_FN void next() {
-    if (++slot < Slots) return;
-    slot = 0;
-    phase ^= 1;
-  }
-};
-
 template <class Config>
 struct DecodeSteps {
   using Shape = DecodeShape<Config>;
   using T = typename Config::element;
   using Rows = WarpRows<Config, Config::block_m>;
-  using Slot = Round<Config::stages>;
+  using Slot = Ring<Config::stages>;
 
   const MmaForwardParams& p;
   const u32 shared;

@@ -203,12 +203,12 @@ struct Team {
 // one tile; next(block, item) gives its tile, in order, and starts the copies of the item Stages -
 // 1 later. The tile before it is no longer there. Source::load(block, item, slot) starts one copy.
 template <class Team, class T, int Elements, int Stages, int Items, class Source>
-struct Ring {
+struct TileRing {
   T* slots;
   Source source;
   int blocks, slot;
 
-  INGOT_FN Ring(T* memory, const Source& tiles, int count)
+  INGOT_FN TileRing(T* memory, const Source& tiles, int count)
       : slots(memory), source(tiles), blocks(count), slot(0) {
 #pragma unroll 1
     for (int i = 0; i < Stages - 1; ++i) start(0, i, i);
