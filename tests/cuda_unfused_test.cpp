@@ -117,6 +117,19 @@ TEST(CudaUnfused, SaysWhyNot) {
             "too little work for kernels of their own");
 }
 
+TEST(CudaUnfused, CasesOfChunksAreInChunks) {
+  Problem p = problem_of(Dtype::bf16, 264, 264, 1000);
+  p.seqlen_q = 400, p.workspace_limit = 3 << 20;
+  p.num_heads = 4, p.num_heads_kv = 2;
+  EXPECT_LT(detail_of(p)->unfused->chunks.keys_at_once, 1000);
+  p.q = p.k = p.v = p.o = p.dout = p.dq = p.dk = p.dv = Dtype::f32;
+  p.head_dim = p.head_dim_v = 128, p.workspace_limit = 12 << 20;
+  EXPECT_LT(detail_of(p)->unfused->chunks.keys_at_once, 1000);
+  p.head_dim = p.head_dim_v = 48, p.workspace_limit = 4 << 20;
+  EXPECT_LT(detail_of(p)->unfused->chunks.keys_at_once, 1000);
+  EXPECT_FALSE(detail_of(p)->unfused->stores_p());
+}
+
 using conformance::Case;
 using conformance::Data;
 using conformance::Layout;
@@ -158,27 +171,36 @@ void add_f32(conformance::Table& table) {
   const auto add = [&](const Row& row) { table.add(conformance::Tier::full, row); };
   for (const std::int64_t dim : {24, 64, 100, 128, 320}) {
     Row row;
-    row.heads = 4, row.heads_kv = 2, row.q = 1000, row.k = 100000 / dim + 130, row.d = dim;
-    row.batch = 2;
+    row.heads = 4, row.heads_kv = 2, row.q = 300, row.k = 90000 / dim + 130, row.d = dim;
     add(row);
     row.causal = INGOT_CAUSAL_BOTTOM_RIGHT, row.softcap = 10, row.layout = Layout::transposed;
     add(row);
-    row.softcap = 0, row.precision = INGOT_PRECISION_HIGH;
+    row.softcap = 0, row.precision = INGOT_PRECISION_HIGH, row.batch = 2;
     add(row);
     row.data = dim == 64 ? Data::inf_k : Data::nan_v;
     add(row);
   }
-  Row chunked;  // more than the default limit of the workspace
-  chunked.q = 10700, chunked.k = 12001, chunked.d = 16;
-  add(chunked);
-  chunked.causal = INGOT_CAUSAL_TOP_LEFT, chunked.left = 9000;
-  add(chunked);
+}
+
+// A head of k at a time, and its keys in several chunks.
+void add_chunks(conformance::Table& table) {
+  for (const auto& [dtype, dim, limit] : {std::tuple{INGOT_BF16, 264, 3 << 20},
+                                          {INGOT_F32, 128, 12 << 20},
+                                          {INGOT_F32, 48, 4 << 20}}) {
+    Row row;
+    row.batch = 2, row.heads = 4, row.heads_kv = 2, row.q = 400, row.k = 1000;
+    row.in = dtype, row.d = dim, row.workspace_limit = limit;
+    table.add(conformance::Tier::full, row);
+    row.causal = INGOT_CAUSAL_BOTTOM_RIGHT, row.left = 500;
+    table.add(conformance::Tier::full, row);
+  }
 }
 
 std::vector<Case> gpu_cases() {
   conformance::Table table(true);
   add_wide(table);
   add_f32(table);
+  add_chunks(table);
   return table.take();
 }
 
