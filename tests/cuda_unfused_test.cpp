@@ -71,7 +71,6 @@ TEST(CudaUnfused, TilesFitTheMultiprocessor) {
 TEST(CudaUnfused, TheWorkspaceHoldsWholeHeadsOrChunksOfKeysAndKeepsItsLimit) {
   constexpr std::int64_t limit = std::int64_t{1} << 30;
   std::string why_not;
-  // Terms of four query heads, or their sums of dq, may be too much by themselves.
   for (const auto& [dtype, seqlen, fits] : {std::tuple{Dtype::bf16, 1000, true},
                                             {Dtype::bf16, 4096, true},
                                             {Dtype::bf16, 16384, true},
@@ -79,7 +78,7 @@ TEST(CudaUnfused, TheWorkspaceHoldsWholeHeadsOrChunksOfKeysAndKeepsItsLimit) {
                                             {Dtype::bf16, 400000, false},
                                             {Dtype::f32, 1000, true},
                                             {Dtype::f32, 16384, true},
-                                            {Dtype::f32, 50000, false}}) {
+                                            {Dtype::f32, 50000, true}}) {
     Problem p = problem_of(dtype, 512, 512, seqlen);
     p.workspace_limit = limit;
     BackwardDetail detail;
@@ -94,7 +93,6 @@ TEST(CudaUnfused, TheWorkspaceHoldsWholeHeadsOrChunksOfKeysAndKeepsItsLimit) {
     EXPECT_LE(form->workspace_bytes, static_cast<std::size_t>(limit + 4 * workspace_alignment))
         << seqlen;
     const Chunks& chunks = detail.unfused->chunks;
-    EXPECT_EQ(chunks.keys_at_once < seqlen, seqlen > 4096) << seqlen;
     if (chunks.keys_at_once == seqlen) continue;
     EXPECT_EQ(chunks.heads_kv_at_once, 1);
     EXPECT_EQ(chunks.keys_at_once % 128, 0);
@@ -117,17 +115,36 @@ TEST(CudaUnfused, SaysWhyNot) {
             "too little work for kernels of their own");
 }
 
-TEST(CudaUnfused, CasesOfChunksAreInChunks) {
-  Problem p = problem_of(Dtype::bf16, 264, 264, 1000);
-  p.seqlen_q = 400, p.workspace_limit = 3 << 20;
-  p.num_heads = 4, p.num_heads_kv = 2;
-  EXPECT_LT(detail_of(p)->unfused->chunks.keys_at_once, 1000);
-  p.q = p.k = p.v = p.o = p.dout = p.dq = p.dk = p.dv = Dtype::f32;
-  p.head_dim = p.head_dim_v = 128, p.workspace_limit = 12 << 20;
-  EXPECT_LT(detail_of(p)->unfused->chunks.keys_at_once, 1000);
-  p.head_dim = p.head_dim_v = 48, p.workspace_limit = 4 << 20;
-  EXPECT_LT(detail_of(p)->unfused->chunks.keys_at_once, 1000);
-  EXPECT_FALSE(detail_of(p)->unfused->stores_p());
+// Little workspace, so that work is cut in every way.
+struct Chunked {
+  ingot_dtype dtype;
+  std::int64_t dim, heads_kv, limit;
+};
+constexpr Chunked chunked[] = {{INGOT_BF16, 264, 4, 3 << 19}, {INGOT_BF16, 264, 1, 7 << 20},
+                               {INGOT_BF16, 264, 1, 5 << 20}, {INGOT_BF16, 264, 1, 7 << 19},
+                               {INGOT_F32, 128, 4, 6 << 20},  {INGOT_F32, 128, 2, 11 << 20},
+                               {INGOT_F32, 128, 2, 7 << 20},  {INGOT_F32, 48, 2, 4 << 20}};
+
+TEST(CudaUnfused, WorkIsCutByHeadsOfAGroupThenByKeys) {
+  struct Expected {
+    std::int64_t heads_of_group;
+    bool cuts_keys;
+  };
+  constexpr Expected expected[] = {{0, true}, {2, false}, {1, false}, {1, true},
+                                   {0, true}, {1, false}, {1, true},  {0, true}};
+  for (std::size_t i = 0; i < std::size(chunked); ++i) {
+    const Chunked& c = chunked[i];
+    const Dtype dtype = c.dtype == INGOT_F32 ? Dtype::f32 : Dtype::bf16;
+    Problem p = problem_of(dtype, c.dim, c.dim, 1000);
+    p.batch = 2, p.num_heads = 4, p.num_heads_kv = c.heads_kv;
+    p.seqlen_q = 400, p.workspace_limit = c.limit;
+    const auto detail = detail_of(p);
+    ASSERT_TRUE(detail->unfused) << i;
+    EXPECT_EQ(detail->unfused->heads_of_group, expected[i].heads_of_group) << i;
+    EXPECT_EQ(detail->unfused->chunks.keys_at_once < 1000, expected[i].cuts_keys) << i;
+    EXPECT_EQ(detail->unfused->chunks.heads_kv_at_once, 1) << i;
+    EXPECT_EQ(detail->unfused->stores_p(), c.dim > 64) << i;
+  }
 }
 
 using conformance::Case;
@@ -182,13 +199,10 @@ void add_f32(conformance::Table& table) {
   }
 }
 
-// A head of k at a time, and its keys in several chunks.
 void add_chunks(conformance::Table& table) {
-  for (const auto& [dtype, dim, limit] : {std::tuple{INGOT_BF16, 264, 3 << 20},
-                                          {INGOT_F32, 128, 12 << 20},
-                                          {INGOT_F32, 48, 4 << 20}}) {
+  for (const auto& [dtype, dim, heads_kv, limit] : chunked) {
     Row row;
-    row.batch = 2, row.heads = 4, row.heads_kv = 2, row.q = 400, row.k = 1000;
+    row.batch = 2, row.heads = 4, row.heads_kv = heads_kv, row.q = 400, row.k = 1000;
     row.in = dtype, row.d = dim, row.workspace_limit = limit;
     table.add(conformance::Tier::full, row);
     row.causal = INGOT_CAUSAL_BOTTOM_RIGHT, row.left = 500;
@@ -214,6 +228,37 @@ TEST_P(CudaUnfusedOnGpu, AgreesWithReference) {
   }
   const conformance::Outcome outcome = conformance::run_case(context, "cuda:0", GetParam());
   EXPECT_EQ(outcome.status, conformance::Status::passed) << outcome.message;
+}
+
+TEST(CudaUnfusedSameBits, FiftyTimes) {
+  ingot_context* const context = conformance::shared_context();
+  const std::vector<std::string> devices = conformance::device_names(context);
+  if (std::find(devices.begin(), devices.end(), "cuda:0") == devices.end()) {
+    GTEST_SKIP() << "skipped: no NVIDIA GPU";
+  }
+  conformance::Table table(true);
+  for (const auto& [dtype, dim] : {std::pair{INGOT_BF16, 512}, {INGOT_F32, 64}, {INGOT_F32, 128}}) {
+    Row row;
+    row.heads = 8, row.heads_kv = 2, row.q = 700, row.k = 900, row.d = dim, row.in = dtype;
+    row.causal = INGOT_CAUSAL_BOTTOM_RIGHT, row.workspace_limit = 8 << 20;
+    table.add(conformance::Tier::full, row);
+  }
+  for (const Case& c : table.take()) {
+    const ingot_problem p = conformance::resolved(c.problem);
+    conformance::Outcome outcome;
+    const conformance::PlanHandle plan = conformance::make_plan(context, "cuda:0", p, outcome);
+    ASSERT_NE(plan, nullptr) << outcome.message;
+    std::vector<std::vector<std::byte>> first;
+    for (int i = 0; i < 50; ++i) {
+      const conformance::Operands t(p, c.layout);
+      conformance::fill(t, p, c);
+      ASSERT_EQ(conformance::run(plan.get(), t, false), "") << c.name;
+      std::vector<std::vector<std::byte>> all{t.dq.buffer->bytes(), t.dk.buffer->bytes(),
+                                              t.dv.buffer->bytes()};
+      if (i == 0) first = all;
+      ASSERT_EQ(all, first) << c.name << ", call " << i;
+    }
+  }
 }
 
 std::string test_name(const testing::TestParamInfo<Case>& info) { return info.param.name; }
