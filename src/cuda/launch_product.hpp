@@ -1,13 +1,13 @@
 // The host's part of kernels/product_sm90.cuh.
 #pragma once
 
-#include "cuda/kernels/stored.h"
+#include "cuda/kernels/stored_params.h"
 #include "cuda/launch.hpp"
 #include "cuda/tensor_map.hpp"
 
 namespace ingot::cuda {
 
-/// Matrices in the workspace (kernels/stored.h).
+/// Matrices in the workspace (kernels/stored_params.h).
 struct StoredOperand {
   const std::byte* data = nullptr;
   StoredMatrices place{};

@@ -1,7 +1,8 @@
 // A stored matrix times a tensor of the caller, on Hopper: dq = dS K, dk = dS^T Q, dv = P^T dO. One
 // warpgroup loads through the tensor memory accelerator, the others multiply and store. The
-// matrices lie with their queries contiguous (stored.h): as keys by queries they are A by rows, as
-// queries by keys A by columns, which products of 16-bit numbers may take; B is taken by columns.
+// matrices lie with their queries contiguous (stored_params.h): as keys by queries they are A by
+// rows, as queries by keys A by columns, which products of 16-bit numbers may take; B is taken by
+// columns.
 #include "cuda/kernels/barrier.cuh"
 #include "cuda/kernels/product_store.cuh"
 #include "cuda/kernels/softmax.cuh"
