@@ -67,6 +67,7 @@ struct Row {
   std::int64_t left = -1, right = -1;
   float scale = 0, softcap = 0;
   ingot_precision precision = INGOT_PRECISION_HIGHEST;
+  std::int64_t workspace_limit = 0;  // the library's own
   Layout layout = Layout::bhsd;
   Data data = Data::normal;
 };
@@ -104,6 +105,7 @@ inline std::string name_of(const Row& r) {
   if (r.scale != 0) s += r.scale < 0 ? "_negativescale" : "_scale";
   if (r.softcap != 0) s += "_softcap" + number(static_cast<std::int64_t>(r.softcap));
   if (r.precision == INGOT_PRECISION_HIGH) s += "_high";
+  if (r.workspace_limit != 0) s += "_limit" + number(r.workspace_limit);
   if (r.layout != Layout::bhsd) s += std::string("_") + name_of(r.layout);
   if (r.data != Data::normal) s += std::string("_") + name_of(r.data);
   return s;
@@ -127,6 +129,7 @@ class Table {
     p.causal = r.causal, p.window_left = r.left, p.window_right = r.right;
     p.scale = r.scale, p.softcap = r.softcap;
     p.precision = r.precision;
+    p.workspace_limit = r.workspace_limit;
     cases_.push_back(std::move(c));
   }
   std::vector<Case> take() { return std::move(cases_); }

@@ -71,7 +71,6 @@ TEST(CudaUnfused, TilesFitTheMultiprocessor) {
 TEST(CudaUnfused, TheWorkspaceHoldsWholeHeadsOrChunksOfKeysAndKeepsItsLimit) {
   constexpr std::int64_t limit = std::int64_t{1} << 30;
   std::string why_not;
-  // Terms of four query heads, or their sums of dq, may be too much by themselves.
   for (const auto& [dtype, seqlen, fits] : {std::tuple{Dtype::bf16, 1000, true},
                                             {Dtype::bf16, 4096, true},
                                             {Dtype::bf16, 16384, true},
@@ -79,7 +78,7 @@ TEST(CudaUnfused, TheWorkspaceHoldsWholeHeadsOrChunksOfKeysAndKeepsItsLimit) {
                                             {Dtype::bf16, 400000, false},
                                             {Dtype::f32, 1000, true},
                                             {Dtype::f32, 16384, true},
-                                            {Dtype::f32, 50000, false}}) {
+                                            {Dtype::f32, 50000, true}}) {
     Problem p = problem_of(dtype, 512, 512, seqlen);
     p.workspace_limit = limit;
     BackwardDetail detail;
@@ -94,7 +93,6 @@ TEST(CudaUnfused, TheWorkspaceHoldsWholeHeadsOrChunksOfKeysAndKeepsItsLimit) {
     EXPECT_LE(form->workspace_bytes, static_cast<std::size_t>(limit + 4 * workspace_alignment))
         << seqlen;
     const Chunks& chunks = detail.unfused->chunks;
-    EXPECT_EQ(chunks.keys_at_once < seqlen, seqlen > 4096) << seqlen;
     if (chunks.keys_at_once == seqlen) continue;
     EXPECT_EQ(chunks.heads_kv_at_once, 1);
     EXPECT_EQ(chunks.keys_at_once % 128, 0);
@@ -115,6 +113,38 @@ TEST(CudaUnfused, SaysWhyNot) {
   EXPECT_EQ(reason(p), "few query rows");
   EXPECT_EQ(reason(problem_of(Dtype::f32, 64, 64, 128)),
             "too little work for kernels of their own");
+}
+
+// Little workspace, so that work is cut in every way.
+struct Chunked {
+  ingot_dtype dtype;
+  std::int64_t dim, heads_kv, limit;
+};
+constexpr Chunked chunked[] = {{INGOT_BF16, 264, 4, 3 << 19}, {INGOT_BF16, 264, 1, 7 << 20},
+                               {INGOT_BF16, 264, 1, 5 << 20}, {INGOT_BF16, 264, 1, 7 << 19},
+                               {INGOT_F32, 128, 4, 6 << 20},  {INGOT_F32, 128, 2, 11 << 20},
+                               {INGOT_F32, 128, 2, 7 << 20},  {INGOT_F32, 48, 2, 4 << 20}};
+
+TEST(CudaUnfused, WorkIsCutByHeadsOfAGroupThenByKeys) {
+  struct Expected {
+    std::int64_t heads_of_group;
+    bool cuts_keys;
+  };
+  constexpr Expected expected[] = {{0, true}, {2, false}, {1, false}, {1, true},
+                                   {0, true}, {1, false}, {1, true},  {0, true}};
+  for (std::size_t i = 0; i < std::size(chunked); ++i) {
+    const Chunked& c = chunked[i];
+    const Dtype dtype = c.dtype == INGOT_F32 ? Dtype::f32 : Dtype::bf16;
+    Problem p = problem_of(dtype, c.dim, c.dim, 1000);
+    p.batch = 2, p.num_heads = 4, p.num_heads_kv = c.heads_kv;
+    p.seqlen_q = 400, p.workspace_limit = c.limit;
+    const auto detail = detail_of(p);
+    ASSERT_TRUE(detail->unfused) << i;
+    EXPECT_EQ(detail->unfused->heads_of_group, expected[i].heads_of_group) << i;
+    EXPECT_EQ(detail->unfused->chunks.keys_at_once < 1000, expected[i].cuts_keys) << i;
+    EXPECT_EQ(detail->unfused->chunks.heads_kv_at_once, 1) << i;
+    EXPECT_EQ(detail->unfused->stores_p(), c.dim > 64) << i;
+  }
 }
 
 using conformance::Case;
@@ -158,27 +188,33 @@ void add_f32(conformance::Table& table) {
   const auto add = [&](const Row& row) { table.add(conformance::Tier::full, row); };
   for (const std::int64_t dim : {24, 64, 100, 128, 320}) {
     Row row;
-    row.heads = 4, row.heads_kv = 2, row.q = 1000, row.k = 100000 / dim + 130, row.d = dim;
-    row.batch = 2;
+    row.heads = 4, row.heads_kv = 2, row.q = 300, row.k = 90000 / dim + 130, row.d = dim;
     add(row);
     row.causal = INGOT_CAUSAL_BOTTOM_RIGHT, row.softcap = 10, row.layout = Layout::transposed;
     add(row);
-    row.softcap = 0, row.precision = INGOT_PRECISION_HIGH;
+    row.softcap = 0, row.precision = INGOT_PRECISION_HIGH, row.batch = 2;
     add(row);
     row.data = dim == 64 ? Data::inf_k : Data::nan_v;
     add(row);
   }
-  Row chunked;  // more than the default limit of the workspace
-  chunked.q = 10700, chunked.k = 12001, chunked.d = 16;
-  add(chunked);
-  chunked.causal = INGOT_CAUSAL_TOP_LEFT, chunked.left = 9000;
-  add(chunked);
+}
+
+void add_chunks(conformance::Table& table) {
+  for (const auto& [dtype, dim, heads_kv, limit] : chunked) {
+    Row row;
+    row.batch = 2, row.heads = 4, row.heads_kv = heads_kv, row.q = 400, row.k = 1000;
+    row.in = dtype, row.d = dim, row.workspace_limit = limit;
+    table.add(conformance::Tier::full, row);
+    row.causal = INGOT_CAUSAL_BOTTOM_RIGHT, row.left = 500;
+    table.add(conformance::Tier::full, row);
+  }
 }
 
 std::vector<Case> gpu_cases() {
   conformance::Table table(true);
   add_wide(table);
   add_f32(table);
+  add_chunks(table);
   return table.take();
 }
 
@@ -192,6 +228,37 @@ TEST_P(CudaUnfusedOnGpu, AgreesWithReference) {
   }
   const conformance::Outcome outcome = conformance::run_case(context, "cuda:0", GetParam());
   EXPECT_EQ(outcome.status, conformance::Status::passed) << outcome.message;
+}
+
+TEST(CudaUnfusedSameBits, FiftyTimes) {
+  ingot_context* const context = conformance::shared_context();
+  const std::vector<std::string> devices = conformance::device_names(context);
+  if (std::find(devices.begin(), devices.end(), "cuda:0") == devices.end()) {
+    GTEST_SKIP() << "skipped: no NVIDIA GPU";
+  }
+  conformance::Table table(true);
+  for (const auto& [dtype, dim] : {std::pair{INGOT_BF16, 512}, {INGOT_F32, 64}, {INGOT_F32, 128}}) {
+    Row row;
+    row.heads = 8, row.heads_kv = 2, row.q = 700, row.k = 900, row.d = dim, row.in = dtype;
+    row.causal = INGOT_CAUSAL_BOTTOM_RIGHT, row.workspace_limit = 8 << 20;
+    table.add(conformance::Tier::full, row);
+  }
+  for (const Case& c : table.take()) {
+    const ingot_problem p = conformance::resolved(c.problem);
+    conformance::Outcome outcome;
+    const conformance::PlanHandle plan = conformance::make_plan(context, "cuda:0", p, outcome);
+    ASSERT_NE(plan, nullptr) << outcome.message;
+    std::vector<std::vector<std::byte>> first;
+    for (int i = 0; i < 50; ++i) {
+      const conformance::Operands t(p, c.layout);
+      conformance::fill(t, p, c);
+      ASSERT_EQ(conformance::run(plan.get(), t, false), "") << c.name;
+      std::vector<std::vector<std::byte>> all{t.dq.buffer->bytes(), t.dk.buffer->bytes(),
+                                              t.dv.buffer->bytes()};
+      if (i == 0) first = all;
+      ASSERT_EQ(all, first) << c.name << ", call " << i;
+    }
+  }
 }
 
 std::string test_name(const testing::TestParamInfo<Case>& info) { return info.param.name; }

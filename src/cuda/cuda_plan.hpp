@@ -117,6 +117,10 @@ struct UnfusedBackward {
   std::optional<Product> dv, dk;
   Product dq;
   Chunks chunks;
+  /// Query heads of one head of k that are computed at a time, where P and dS of all of them are
+  /// too much; else 0. dk and dv are then summed over them in f32.
+  std::int64_t heads_of_group = 0;
+  std::int64_t dk_sums_bytes = 0, dv_sums_bytes = 0;
 
   bool stores_p() const { return dv.has_value(); }
 };

@@ -51,8 +51,11 @@ ProductParams params_of(const ProductCall& call) {
   params.factor = call.factor;
   params.num_heads = static_cast<int>(p.num_heads);
   params.group = group;
+  const int matrices = static_cast<int>(call.a.matrices);
+  params.sum_first = c.by_keys ? place.head_first % group : 0;
+  params.sum_heads = c.by_keys ? std::min(group, matrices) : 1;
   params.head_first = place.head_first / (c.by_keys ? group : 1);
-  params.heads = static_cast<int>(call.a.matrices) / (c.by_keys ? group : 1);
+  params.heads = matrices / params.sum_heads;
   params.heads_at_once = heads_at_once(call, params.heads);
   const std::int64_t rows = c.by_keys ? place.keys : p.seqlen_q;
   params.tiles = static_cast<int>(ceil_div(rows, c.block_m));
@@ -90,8 +93,8 @@ TensorMapSpec tensor_spec(const ConstTensor& t, Dtype element, std::int64_t batc
   return spec;
 }
 
-std::int64_t sums_elements(const Product& product, std::int64_t rows_padded) {
-  return rows_padded * product.slices * product.step.config.columns;
+std::int64_t sums_elements(const Product& product, std::int64_t rows) {
+  return rows * product.slices * product.step.config.columns;
 }
 
 void launch_product(const Device& device, const ProductCall& call, StreamHandle stream,

@@ -1,13 +1,13 @@
 // The host's part of kernels/product_sm90.cuh.
 #pragma once
 
-#include "cuda/kernels/stored.h"
+#include "cuda/kernels/stored_params.h"
 #include "cuda/launch.hpp"
 #include "cuda/tensor_map.hpp"
 
 namespace ingot::cuda {
 
-/// Matrices in the workspace (kernels/stored.h).
+/// Matrices in the workspace (kernels/stored_params.h).
 struct StoredOperand {
   const std::byte* data = nullptr;
   StoredMatrices place{};
@@ -40,17 +40,17 @@ struct ProductCall {
   const TensorMap& b;  ///< of tensor_spec, in boxes of 64 rows
   Tensor out;
   float factor = 1.0F;
-  /// Sums over several chunks of keys, f32, [head of q, within the group][rows_padded][the columns
-  /// of all slices]: read unless this is the first chunk, written unless it is the last. Null where
-  /// one chunk holds all keys, and where rows are keys.
+  /// Sums over several launches, f32, [head of out, within the launch][row][the columns of all
+  /// slices]: of dq over chunks of keys; of dk and dv over heads of a group, which then is one head
+  /// of k. Read unless this is the first, written unless it is the last. Null where there is one.
   float* sums = nullptr;
   bool is_first = true, is_last = true;
   /// The launch before is a product too: this one takes multiprocessors that it leaves idle.
   bool overlaps_product = false;
 };
 
-/// Elements of `sums` for one head.
-std::int64_t sums_elements(const Product& product, std::int64_t rows_padded);
+/// Elements of `sums` for one head of so many rows.
+std::int64_t sums_elements(const Product& product, std::int64_t rows);
 
 void launch_product(const Device& device, const ProductCall& call, StreamHandle stream,
                     const Loader& load);

@@ -1,6 +1,7 @@
 // The host's part of the unfused backward pass: split f32, scores_sm90, then products.
 #include <algorithm>
 #include <optional>
+#include <vector>
 
 #include "core/error.hpp"
 #include "cuda/kernels/scores_params.h"
@@ -23,7 +24,7 @@ std::byte* aligned(std::byte* p) {
 struct Places {
   int* has_special = nullptr;
   std::byte *p = nullptr, *ds = nullptr;  ///< where P is not stored, p is ds
-  float* sums = nullptr;
+  float *sums = nullptr, *dk_sums = nullptr, *dv_sums = nullptr;
   std::byte* terms = nullptr;
 };
 
@@ -36,14 +37,37 @@ Places places_of(const BackwardCall& call, std::byte* workspace) {
   at.ds = at.p + (form.stores_p() ? form.chunks.matrix_bytes / 2 : 0);
   std::byte* const behind = at.p + form.chunks.matrix_bytes;
   at.sums = reinterpret_cast<float*>(behind);
-  at.terms = behind + form.chunks.sums_bytes;
+  at.dk_sums = reinterpret_cast<float*>(behind + form.chunks.sums_bytes);
+  at.dv_sums = at.dk_sums + form.dk_sums_bytes / 4;
+  at.terms = behind + form.chunks.sums_bytes + form.dk_sums_bytes + form.dv_sums_bytes;
   return at;
 }
 
-/// Heads of k, batch * num_heads_kv + head, that are computed at a time.
-struct Group {
+/// Heads, batch * number of heads + head.
+struct Heads {
   std::int64_t first = 0, count = 0;
 };
+
+/// What is computed at a time: heads of k with all query heads that read them, or one with some.
+struct Group {
+  Heads kv, q;
+};
+
+std::vector<Group> groups_of(const BackwardCall& call) {
+  const Problem& p = call.problem;
+  const UnfusedBackward& form = *call.detail.unfused;
+  const std::int64_t heads_kv = p.batch * p.num_heads_kv, per_head = p.num_heads / p.num_heads_kv;
+  const std::int64_t at_once = form.heads_of_group > 0 ? form.heads_of_group : per_head;
+  std::vector<Group> groups;
+  for (std::int64_t kv = 0; kv < heads_kv; kv += form.chunks.heads_kv_at_once) {
+    const std::int64_t count = std::min(form.chunks.heads_kv_at_once, heads_kv - kv);
+    for (std::int64_t head = 0; head < per_head; head += at_once) {
+      const std::int64_t some = std::min(at_once, per_head - head);
+      groups.push_back({{kv, count}, {kv * per_head + head, count * some}});
+    }
+  }
+  return groups;
+}
 
 /// The tensors that products read, in boxes of any number of rows.
 struct Operands {
@@ -92,7 +116,7 @@ void launch_split(const Device& device, const BackwardCall& call, SplitParams pa
 
 /// Some heads of a tensor of f32 as terms at `to`, which becomes the end of them.
 TensorMapSpec split_heads(const Device& device, const BackwardCall& call, const ConstTensor& t,
-                          std::int64_t heads, const Group& group, std::int64_t seqlen,
+                          std::int64_t heads, const Heads& group, std::int64_t seqlen,
                           std::int64_t dim, int* has_special, std::byte*& to, const Loader& load) {
   const std::int64_t planes = call.detail.unfused->planes, threads = 256;
   SplitParams params{};
@@ -121,18 +145,16 @@ TensorMapSpec split_heads(const Device& device, const BackwardCall& call, const 
 Operands split_group(const Device& device, const BackwardCall& call, const Group& group,
                      const Places& at, const Loader& load) {
   const Problem& p = call.problem;
-  const std::int64_t per_head = p.num_heads / p.num_heads_kv;
-  const Group queries{group.first * per_head, group.count * per_head};
   std::byte* to = at.terms;
-  const auto split = [&](const ConstTensor& t, std::int64_t heads, const Group& of,
+  const auto split = [&](const ConstTensor& t, std::int64_t heads, const Heads& of,
                          std::int64_t seqlen, std::int64_t dim) {
     return split_heads(device, call, t, heads, of, seqlen, dim, at.has_special, to, load);
   };
   const BackwardArgs& args = call.args;
-  return {split(args.q, p.num_heads, queries, p.seqlen_q, p.head_dim),
-          split(args.k, p.num_heads_kv, group, p.seqlen_k, p.head_dim),
-          split(args.v, p.num_heads_kv, group, p.seqlen_k, p.head_dim_v),
-          split(args.dout, p.num_heads, queries, p.seqlen_q, p.head_dim_v)};
+  return {split(args.q, p.num_heads, group.q, p.seqlen_q, p.head_dim),
+          split(args.k, p.num_heads_kv, group.kv, p.seqlen_k, p.head_dim),
+          split(args.v, p.num_heads_kv, group.kv, p.seqlen_k, p.head_dim_v),
+          split(args.dout, p.num_heads, group.q, p.seqlen_q, p.head_dim_v)};
 }
 
 void launch_scores(const Device& device, const BackwardCall& call, const Maps& from,
@@ -181,26 +203,35 @@ void launch_terms(const Device& device, const BackwardCall& call, const Maps& fr
 
 /// The gradients that products make of one chunk of keys.
 void launch_products(const Device& device, const BackwardCall& call, const Maps& maps,
-                     const StoredOperand& p, const StoredOperand& ds, float* sums,
+                     const StoredOperand& p, const StoredOperand& ds, const Places& at,
                      const Loader& load) {
   const UnfusedBackward& form = *call.detail.unfused;
   const Problem& problem = call.problem;
+  const std::int64_t per_head = problem.num_heads / problem.num_heads_kv;
   bool overlaps = false;
   const auto launch = [&](const Product& product, const StoredOperand& a, const TensorMap& b,
-                          const Tensor& out, float factor, float* add) {
+                          const Tensor& out, float factor, float* sums) {
     if (out.data == nullptr) return;
     ProductCall one{product, problem, call.detail.score, a, b, out, factor};
-    one.sums = add;
-    one.is_first = a.place.key_first == 0;
-    one.is_last = a.place.key_first + a.place.keys == problem.seqlen_k;
+    one.sums = sums;
+    const std::int64_t head = a.place.head_first % per_head;
+    const bool by_keys = product.step.config.by_keys;
+    one.is_first = by_keys ? head == 0 : a.place.key_first == 0;
+    one.is_last = by_keys ? head + a.matrices >= per_head
+                          : a.place.key_first + a.place.keys == problem.seqlen_k;
     one.overlaps_product = overlaps;
     launch_product(device, one, call.stream, load);
     overlaps = true;
   };
-  if (form.dv) launch(*form.dv, p, maps.dout64, call.args.dv, 1.0F, nullptr);
-  if (form.dk) launch(*form.dk, ds, maps.q64, call.args.dk, problem.scale, nullptr);
-  launch(form.dq, ds, maps.k64, call.args.dq, problem.scale,
-         form.chunks.sums_bytes > 0 ? sums : nullptr);
+  const bool sums_heads = form.heads_of_group > 0, sums_keys = form.chunks.sums_bytes > 0;
+  const float scale = problem.scale;
+  if (form.dv) {
+    launch(*form.dv, p, maps.dout64, call.args.dv, 1.0F, sums_heads ? at.dv_sums : nullptr);
+  }
+  if (form.dk) {
+    launch(*form.dk, ds, maps.q64, call.args.dk, scale, sums_heads ? at.dk_sums : nullptr);
+  }
+  launch(form.dq, ds, maps.k64, call.args.dq, scale, sums_keys ? at.sums : nullptr);
 }
 
 void launch_group(const Device& device, const BackwardCall& call, const Group& group,
@@ -208,14 +239,13 @@ void launch_group(const Device& device, const BackwardCall& call, const Group& g
                   const Loader& load) {
   const Problem& problem = call.problem;
   const UnfusedBackward& form = *call.detail.unfused;
-  const std::int64_t per_head = problem.num_heads / problem.num_heads_kv;
   for (std::int64_t key = 0; key < problem.seqlen_k; key += form.chunks.keys_at_once) {
     const std::int64_t keys = std::min(form.chunks.keys_at_once, problem.seqlen_k - key);
     StoredOperand p;
     p.data = at.p;
-    p.place = {static_cast<int>(group.first * per_head), static_cast<int>(key),
-               static_cast<int>(keys), static_cast<int>(call.detail.statistics->rows_padded)};
-    p.matrices = group.count * per_head;
+    p.place = {static_cast<int>(group.q.first), static_cast<int>(key), static_cast<int>(keys),
+               static_cast<int>(call.detail.statistics->rows_padded)};
+    p.matrices = group.q.count;
     p.keys_padded = round_up(keys, 128);
     p.planes = form.planes;
     StoredOperand ds = p;
@@ -225,7 +255,7 @@ void launch_group(const Device& device, const BackwardCall& call, const Group& g
     } else {
       launch_terms(device, call, maps, ds, statistics, load);
     }
-    launch_products(device, call, maps, p, ds, at.sums, load);
+    launch_products(device, call, maps, p, ds, at, load);
   }
 }
 
@@ -246,9 +276,7 @@ bool launch_unfused(const Device& device, const BackwardCall& call, std::byte* w
     clear.has_special = at.has_special;
     launch_split(device, call, clear, 1, load);
   }
-  const std::int64_t heads = call.problem.batch * call.problem.num_heads_kv;
-  for (Group group; group.first < heads; group.first += form.chunks.heads_kv_at_once) {
-    group.count = std::min(form.chunks.heads_kv_at_once, heads - group.first);
+  for (const Group& group : groups_of(call)) {
     if (form.split) {
       const Operands terms = split_group(device, call, group, at, load);
       maps = encode_maps(device.driver(), terms, form.pairs.config);

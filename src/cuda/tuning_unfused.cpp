@@ -13,7 +13,7 @@ constexpr std::int64_t row_bytes = 128, keys = 128, most_stages = 6;
 constexpr std::int64_t out_bytes = 2 * 2 * 64 * row_bytes;  // two tiles of two warpgroups
 
 // Below it the launches of several kernels cost more than faster products gain.
-constexpr double least_operations = 5e8, least_operations_f32 = 2e9;
+constexpr double least_operations = 5e8, least_operations_f32 = 1e9;
 constexpr std::int64_t least_rows = 64, widest_terms = 64;
 
 std::int64_t stage_bytes(const Config& c) { return c.planes * (keys + c.block_m) * row_bytes; }

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "cuda/kernels/mma_params.h"
-#include "cuda/kernels/stored.h"
+#include "cuda/kernels/stored_params.h"
 
 namespace ingot {
 
@@ -23,7 +23,7 @@ struct StatisticsParams {
 ///
 /// Maps have rank 5 and 128-byte swizzle: k, v, q, dout over (head_dim, seqlen, head, batch, 1) in
 /// boxes of 64 columns by 64 rows (of k and v: by the keys of a tile); ds over the matrices of
-/// stored.h in boxes of 64 by 64.
+/// stored_params.h in boxes of 64 by 64.
 struct StoredParams {
   ScoreParams score;
   StoredMatrices stored;

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "cuda/kernels/params.h"
-#include "cuda/kernels/stored.h"
+#include "cuda/kernels/stored_params.h"
 
 namespace ingot {
 
@@ -27,6 +27,8 @@ struct ProductParams {
   float factor;
   int num_heads;      ///< of q
   int group;          ///< query heads of one head of k
+  int sum_first;      ///< where rows are keys, the heads of the group that are summed over: first
+  int sum_heads;      ///< and how many; else 0 and 1
   int head_first;     ///< first head of out, batch * heads of out + head
   int heads;          ///< of out, in this launch
   int heads_at_once;  ///< heads whose B shares the L2 cache: their tiles go longest first

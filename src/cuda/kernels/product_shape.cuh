@@ -94,8 +94,8 @@ INGOT_FN ProductTile product_tile(const ProductParams& params, int unit) {
     const int heads_kv = params.num_heads / params.group;
     tile.batch = head_total / heads_kv;
     tile.head_in_batch = head_total - tile.batch * heads_kv;
-    tile.head_b = tile.head_in_batch * params.group;
-    tile.matrix = head_total * params.group - params.stored.head_first;
+    tile.head_b = tile.head_in_batch * params.group + params.sum_first;
+    tile.matrix = head_total * params.group + params.sum_first - params.stored.head_first;
     tile.row = index * Config::block_m;
     see_queries<Config>(params, tile);
   } else {

@@ -1,7 +1,8 @@
 // A stored matrix times a tensor of the caller, on Hopper: dq = dS K, dk = dS^T Q, dv = P^T dO. One
 // warpgroup loads through the tensor memory accelerator, the others multiply and store. The
-// matrices lie with their queries contiguous (stored.h): as keys by queries they are A by rows, as
-// queries by keys A by columns, which products of 16-bit numbers may take; B is taken by columns.
+// matrices lie with their queries contiguous (stored_params.h): as keys by queries they are A by
+// rows, as queries by keys A by columns, which products of 16-bit numbers may take; B is taken by
+// columns.
 #include "cuda/kernels/barrier.cuh"
 #include "cuda/kernels/product_store.cuh"
 #include "cuda/kernels/softmax.cuh"
@@ -59,11 +60,10 @@ struct ProductSteps {
 
   // One thread feeds the block.
   INGOT_FN void load(const TensorMap& a, const TensorMap& b) const {
-    const int heads = Config::by_keys ? params.group : 1;
     Ring<Shape::stages> ring;
     for (int unit = blockIdx.x; unit < params.units; unit += gridDim.x) {
       const ProductTile tile = product_tile<Config>(params, unit);
-      for (int head = 0; head < heads; ++head) {
+      for (int head = 0; head < params.sum_heads; ++head) {
         for (int block = tile.begin; block < tile.end; ++block, ring.next()) {
           const u32 stage = shared + ring.slot * Shape::stage, barrier = full(ring.slot);
           mbarrier_wait(empty(ring.slot), ring.phase ^ 1);
@@ -162,7 +162,7 @@ struct ProductSteps {
 #pragma unroll 1
     for (int unit = blockIdx.x; unit < params.units; unit += gridDim.x) {
       const ProductTile tile = product_tile<Config>(params, unit);
-      const int steps = (tile.end - tile.begin) * (Config::by_keys ? params.group : 1);
+      const int steps = (tile.end - tile.begin) * params.sum_heads;
       Sums sums;
 #pragma unroll
       for (int r = 0; r < Shape::of_warpgroup; ++r) clear(sums[r]);

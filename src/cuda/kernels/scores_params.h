@@ -2,7 +2,7 @@
 #pragma once
 
 #include "cuda/kernels/params.h"
-#include "cuda/kernels/stored.h"
+#include "cuda/kernels/stored_params.h"
 
 namespace ingot {
 

@@ -3,7 +3,7 @@
 
 #include "algorithm/score.h"
 #include "cuda/kernels/dialect.h"
-#include "cuda/kernels/stored.h"
+#include "cuda/kernels/stored_params.h"
 
 namespace ingot {
 
