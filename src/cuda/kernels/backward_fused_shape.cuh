@@ -28,8 +28,7 @@ struct FusedShape {
   static constexpr int dout_at = q_at + stages * tile, ds_at = dout_at + stages * tile;
   static constexpr int statistics_at = ds_at + slots * 2 * tile;
   static constexpr int barriers_at = statistics_at + stages * statistics;
-  static constexpr int kv_full = barriers_at, q_full = kv_full + 8, dout_full = q_full + 8 * stages;
-  static constexpr int empty = dout_full + 8 * stages;
+  static constexpr int kv_full = barriers_at, full = kv_full + 8, empty = full + 8 * stages;
   static constexpr int ds_full = empty + 8 * stages, ds_empty = ds_full + 8 * slots;
   static constexpr int turn = ds_empty + 8 * slots, added = turn + 16;
   static constexpr int bytes = added + 16 + 1023;  // 1023: to align the start
@@ -95,17 +94,19 @@ struct Walk {
   int head;   // of the group
   int block;  // of 64 queries
 
-  INGOT_FN Walk(const FusedParams& params, const KeyBlock& keys)
-      : head(0), block(params.last_first ? keys.begin : keys.end - 1) {}
-
-  INGOT_FN void next(const FusedParams& params, const KeyBlock& keys) {
+  INGOT_FN static int first(const FusedParams& params, const KeyBlock& keys) {
+    return params.last_first ? keys.begin : keys.end - 1;
+  }
+  INGOT_FN static int after(const FusedParams& params, const KeyBlock& keys, int block) {
     const int last = params.last_first ? keys.end - 1 : keys.begin;
-    if (block == last) {
-      block = params.last_first ? keys.begin : keys.end - 1;
-      ++head;
-    } else {
-      block += params.last_first ? 1 : -1;
-    }
+    return block == last ? first(params, keys) : block + (params.last_first ? 1 : -1);
+  }
+  INGOT_FN Walk(const FusedParams& params, const KeyBlock& keys)
+      : head(0), block(first(params, keys)) {}
+  INGOT_FN void next(const FusedParams& params, const KeyBlock& keys) {
+    const int to = after(params, keys, block);
+    head += to == first(params, keys) ? 1 : 0;
+    block = to;
   }
 };
 

@@ -6,77 +6,106 @@
 
 namespace ingot {
 
-// Scores of the next step are taken before dS of this one is made, and dP before P: every product
-// runs beside pointwise work that does not wait for it. dS is made of P as it was packed, so that
-// the registers of S are free by then.
+// What a warpgroup with keys holds in registers.
 template <class Config>
-INGOT_FN void compute(const FusedSteps<Config>& steps) {
+struct FusedTiles {
+  using Shape = FusedShape<Config>;
+  float s[32], dp[32], dk[Shape::dim / 2], dv[Shape::dim_v / 2];
+  float lse[16], delta[16];
+  u32 p[16], w[Config::softcap ? 16 : 1], ds[16];
+};
+
+// One step, 64 keys by 64 queries, and the beginning of the next. P of this step is there, dP on
+// its way.
+//
+// Scores of the next step are taken beside dS of this one, and its dP beside its P: every product
+// runs beside pointwise work that does not wait for it. dS is made of P as it was packed, so that
+// the registers of S are free by then. There is no branch where products run: the compiler puts
+// pointwise work between them, which is worth a quarter of the speed.
+template <bool Edge, class Config>
+INGOT_FN void take_step(const FusedSteps<Config>& steps, FusedTiles<Config>& t,
+                        const ScoreFactors& factors, int block, int next_block, int step,
+                        int next) {
   using Shape = FusedShape<Config>;
   using Stage = typename FusedSteps<Config>::Stage;
-  float s[32], dp[32], dk[Shape::dim / 2], dv[Shape::dim_v / 2];
-  u32 p[16], w[Config::softcap ? 16 : 1], ds[16];
-  clear(dk);
-  clear(dv);
-  settle(dk);
-  settle(dv);
+  steps.load_statistic(t.delta, steps.delta(step));
+  mbarrier_wait(steps.full(next), Stage(next).phase);
+  wgmma_wait<0>();  // dP of this step, dK of the one before
+  settle(t.dp);
+  if (step > 0) steps.release(step - 1);
+  wgmma_fence();
+  steps.template multiply_rows<Shape::dim>(t.s, Shape::k_at, steps.q_tile(next));
+  steps.template multiply_sum<Shape::dim_v>(t.dv, t.p, steps.dout_tile(step));
+  wgmma_commit();
+  if constexpr (Config::softcap) {
+    steps.template differentiate<Edge>(t.w, t.dp, t.ds, t.delta, block);
+  } else {
+    steps.template differentiate<Edge>(t.p, t.dp, t.ds, t.delta, block);
+  }
+  steps.put(t.ds, step);
+  steps.load_statistic(t.lse, steps.lse(next));
+  wgmma_wait<0>();  // S of the next step, dV of this one
+  settle(t.s);
+  wgmma_fence();
+  steps.template multiply_rows<Shape::dim_v>(t.dp, Shape::v_at, steps.dout_tile(next));
+  steps.template multiply_sum<Shape::dim>(t.dk, t.ds, steps.q_tile(step));
+  wgmma_commit();
+  steps.template weigh<Edge>(t.s, t.p, t.w, t.lse, factors, next_block);
+  steps.hand_over(step);
+}
+
+// S, P and the beginning of dP of the first step.
+template <class Config>
+INGOT_FN void begin_steps(const FusedSteps<Config>& steps, FusedTiles<Config>& t,
+                          const ScoreFactors& factors, int block) {
+  using Shape = FusedShape<Config>;
+  mbarrier_wait(steps.shared + Shape::kv_full, 0);
+  mbarrier_wait(steps.full(0), 0);
+  wgmma_fence();
+  steps.template multiply_rows<Shape::dim>(t.s, Shape::k_at, steps.q_tile(0));
+  wgmma_commit();
+  steps.load_statistic(t.lse, steps.lse(0));
+  wgmma_wait<0>();
+  settle(t.s);
+  wgmma_fence();
+  steps.template multiply_rows<Shape::dim_v>(t.dp, Shape::v_at, steps.dout_tile(0));
+  wgmma_commit();
+  steps.template weigh<true>(t.s, t.p, t.w, t.lse, factors, block);
+}
+
+template <class Config>
+INGOT_FN void compute(const FusedSteps<Config>& steps) {
+  FusedTiles<Config> t;
+  clear(t.dk);
+  clear(t.dv);
+  settle(t.dk);  // before any product is issued: the compiler would clear between them
+  settle(t.dv);
   const int count = steps.steps();
   if (count > 0) {
-    mbarrier_wait(steps.shared + Shape::kv_full, 0);
-    mbarrier_wait(steps.q_full(0), 0);
-    wgmma_fence();
-    steps.template multiply_rows<Shape::dim>(s, Shape::k_at, steps.q_tile(0));
-    wgmma_commit();
-    mbarrier_wait(steps.dout_full(0), 0);
-    wgmma_wait<0>();
-    settle(s);
-    wgmma_fence();
-    steps.template multiply_rows<Shape::dim_v>(dp, Shape::v_at, steps.dout_tile(0));
-    wgmma_commit();
-    Walk walk(steps.params, steps.keys);
+    const ScoreFactors factors = make_score_factors(steps.params.score);
+    const QueryBlocks full = steps.full_blocks();
+    int block = Walk::first(steps.params, steps.keys);
+    begin_steps(steps, t, factors, block);
 #pragma unroll 1
-    for (int step = 0; step < count; ++step, walk.next(steps.params, steps.keys)) {
-      const SeenQueries seen = steps.seen_in(walk);
-      if (seen.all) {
-        steps.template weigh<false>(s, p, w, seen, step);
+    for (int step = 0; step < count; ++step) {
+      // The last step begins itself once more, for nothing: a product under a condition would make
+      // the compiler serialise all of them.
+      const int next = min(step + 1, count - 1);
+      const int next_block = Walk::after(steps.params, steps.keys, block);
+      if (full.holds(block) && full.holds(next_block)) {
+        take_step<false>(steps, t, factors, block, next_block, step, next);
       } else {
-        steps.template weigh<true>(s, p, w, seen, step);
+        take_step<true>(steps, t, factors, block, next_block, step, next);
       }
-      wgmma_wait<0>();  // dP of this step, dK of the one before
-      settle(dp);
-      if (step > 0) steps.release(step - 1);
-      // After the last step products take the slot's old tiles: a product under a condition would
-      // make the compiler serialise all of them.
-      const bool more = step + 1 < count;
-      if (more) mbarrier_wait(steps.q_full(step + 1), Stage(step + 1).phase);
-      wgmma_fence();
-      steps.template multiply_rows<Shape::dim>(s, Shape::k_at, steps.q_tile(step + 1));
-      steps.template multiply_sum<Shape::dim_v>(dv, p, steps.dout_tile(step));
-      wgmma_commit();
-      const auto& factor = [&]() -> const u32(&)[16] {
-        if constexpr (Config::softcap) return w;
-        else return p;
-      }();
-      if (seen.all) {
-        steps.template differentiate<false>(factor, dp, ds, seen, step);
-      } else {
-        steps.template differentiate<true>(factor, dp, ds, seen, step);
-      }
-      steps.hand_over(ds, step);
-      if (more) mbarrier_wait(steps.dout_full(step + 1), Stage(step + 1).phase);
-      wgmma_wait<0>();  // S of the next step, dV of this one
-      settle(s);
-      wgmma_fence();
-      steps.template multiply_rows<Shape::dim_v>(dp, Shape::v_at, steps.dout_tile(step + 1));
-      steps.template multiply_sum<Shape::dim>(dk, ds, steps.q_tile(step));
-      wgmma_commit();
+      block = next_block;
     }
     wgmma_wait<0>();
-    settle(dk);
-    settle(dv);
+    settle(t.dk);
+    settle(t.dv);
   }
-  steps.template store<Config::head_dim, typename Config::dk_type>(steps.params.dk, dk,
+  steps.template store<Config::head_dim, typename Config::dk_type>(steps.params.dk, t.dk,
                                                                   steps.params.score.scale);
-  steps.template store<Config::head_dim_v, typename Config::dv_type>(steps.params.dv, dv, 1.0f);
+  steps.template store<Config::head_dim_v, typename Config::dv_type>(steps.params.dv, t.dv, 1.0f);
 }
 
 }  // namespace ingot
@@ -90,7 +119,8 @@ extern "C" __global__ void __launch_bounds__(ingot::FusedShape<Config>::threads,
   using namespace ingot;
   using Shape = FusedShape<Config>;
   extern __shared__ char memory[];
-  const u32 shared = (shared_address(memory) + 1023) & ~1023u;
+  // Opaque: else it is computed again in every step.
+  const u32 shared = static_cast<u32>(anew(static_cast<int>((shared_address(memory) + 1023) & ~1023u)));
   const int warpgroup = __shfl_sync(~0u, static_cast<int>(threadIdx.x) / 128, 0);
   const KeyBlock keys = key_block<Config>(params);
   init_fused_barriers<Config>(shared);

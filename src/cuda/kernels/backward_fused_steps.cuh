@@ -10,24 +10,31 @@
 
 namespace ingot {
 
-INGOT_FN void unpack(bf16, u32 pair, float& low, float& high) {
-  low = low_of(pair);
-  high = high_of(pair);
+// Two products, packed. bf16 has the range of f32, so that the second factor may be rounded first;
+// it does not fit f16 where the product does.
+INGOT_FN u32 multiply_pair(bf16, u32 p, float low, float high) {
+  u32 r;
+  asm("mul.rn.bf16x2 %0, %1, %2;" : "=r"(r) : "r"(p), "r"(pack<bf16>(low, high)));
+  return r;
 }
-INGOT_FN void unpack(f16, u32 pair, float& low, float& high) {
-  low = to_float(f16{static_cast<u16>(pair)});
-  high = to_float(f16{static_cast<u16>(pair >> 16)});
+INGOT_FN u32 multiply_pair(f16, u32 p, float low, float high) {
+  return pack<f16>(to_float(f16{static_cast<u16>(p)}) * low,
+                   to_float(f16{static_cast<u16>(p >> 16)}) * high);
 }
 
 // What the two keys (h) of this thread see of a tile of queries: positions in [begin, end), counted
-// from the thread's first query on. `all`: every pair of the warpgroup's tile is seen.
+// from the thread's first query on.
 struct SeenQueries {
-  bool all;
   int begin[2], end[2];
 
   INGOT_FN bool holds(int h, int position) const {
     return position >= begin[h] && position < end[h];
   }
+};
+
+struct QueryBlocks {
+  int begin, end;
+  INGOT_FN bool holds(int block) const { return block >= begin && block < end; }
 };
 
 template <class Config>
@@ -62,12 +69,11 @@ struct FusedSteps {
           head_of_batch(params, keys, walk) * params.query_blocks * 64 + walk.block * 64;
       const BoxAt at{{0, walk.block * 64, query_head(params, keys, walk), keys.batch, 0}};
       mbarrier_wait(empty(step), Stage(step).phase ^ 1);
-      mbarrier_arrive_expect(q_full(step), Shape::tile + 256);
-      tma_load(q_tile(step), q, at, q_full(step));
-      bulk_load(lse(step), params.lse_log2 + row, 256, q_full(step));
-      mbarrier_arrive_expect(dout_full(step), Shape::tile + 256);
-      tma_load(dout_tile(step), dout, at, dout_full(step));
-      bulk_load(delta(step), params.delta + row, 256, dout_full(step));
+      mbarrier_arrive_expect(full(step), 2 * Shape::tile + Shape::statistics);
+      tma_load(q_tile(step), q, at, full(step));
+      tma_load(dout_tile(step), dout, at, full(step));
+      bulk_load(lse(step), params.lse_log2 + row, Shape::statistics / 2, full(step));
+      bulk_load(delta(step), params.delta + row, Shape::statistics / 2, full(step));
     }
   }
 
@@ -93,84 +99,87 @@ struct FusedSteps {
 
   // ---- pointwise -----------------------------------------------------------------------------
 
-  INGOT_FN SeenQueries seen_in(const Walk& walk) const {
+  // Query blocks [begin, end) that every key of this warpgroup sees whole.
+  INGOT_FN QueryBlocks full_blocks() const {
     const ScoreParams& score = params.score;
-    const int query = walk.block * 64, key = keys.key + warpgroup * 64;
+    const Index key = keys.key + warpgroup * 64;
+    Index first = 0, last = score.seqlen_q - 64;  // of their first queries
+    if (Config::masked) {
+      first = max(first, key + 63 - score.band_right);
+      last = min(last, key - score.band_left - 63);
+    }
+    if (key + 64 > score.seqlen_k || last < first) return {0, 0};
+    return {ceil_64(first), static_cast<int>(last / 64) + 1};
+  }
+
+  INGOT_FN SeenQueries seen_in(int block) const {
+    const ScoreParams& score = params.score;
     SeenQueries seen;
-    seen.all = query + 64 <= static_cast<int>(score.seqlen_q) &&
-               key + 64 <= static_cast<int>(score.seqlen_k) &&
-               (!Config::masked || is_full(score, query, query + 63, key, key + 63));
-    if (seen.all) return seen;
-    const int thread = threadIdx.x % 128, first = query + 2 * (thread % 4);
+    const int thread = threadIdx.x % 128, first = block * 64 + 2 * (thread % 4);
+    int key = keys.key + warpgroup * 64 + thread / 32 * 16 + thread % 32 / 4;
 #pragma unroll
-    for (int h = 0; h < 2; ++h) {
-      const int own = key + thread / 32 * 16 + thread % 32 / 4 + 8 * h;
-      const bool exists = own < static_cast<int>(score.seqlen_k);
-      seen.begin[h] = static_cast<int>(Config::masked ? row_begin(score, own) : 0) - first;
+    for (int h = 0; h < 2; ++h, key += 8) {
+      seen.begin[h] = static_cast<int>(Config::masked ? row_begin(score, key) : 0) - first;
       seen.end[h] =
-          static_cast<int>(Config::masked ? row_end(score, own) : score.seqlen_q) - first;
-      if (!exists) seen.end[h] = seen.begin[h];
+          static_cast<int>(Config::masked ? row_end(score, key) : score.seqlen_q) - first;
+      if (key >= static_cast<int>(score.seqlen_k)) seen.end[h] = seen.begin[h];
     }
     return seen;
   }
 
+  // Of the queries of this thread: 8 times two neighbours.
+  INGOT_FN void load_statistic(float (&x)[16], u32 from) const {
+    from += threadIdx.x % 4 * 8;
+#pragma unroll
+    for (int g = 0; g < 8; ++g) load_shared(from + g * 32, *reinterpret_cast<float(*)[2]>(x + 2 * g));
+  }
+
   // P from S, packed. `w` is what dP - delta is multiplied by: P, with softcap times the derivative.
   template <bool Edge>
-  INGOT_FN void weigh(float (&s)[32], u32 (&p)[16], u32 (&w)[Config::softcap ? 16 : 1],
-                      const SeenQueries& seen, int step) const {
-    const ScoreFactors factors = make_score_factors(params.score);
-    const u32 from = lse(step) + threadIdx.x % 4 * 8;
+  INGOT_FN void weigh(const float (&s)[32], u32 (&p)[16], u32 (&w)[Config::softcap ? 16 : 1],
+                      const float (&offset)[16], const ScoreFactors& factors, int block) const {
+    SeenQueries seen;
+    if constexpr (Edge) seen = seen_in(block);
 #pragma unroll
-    for (int g = 0; g < 8; ++g) {
-      float offset[2], weight[4];
-      load_shared(from + g * 32, offset);
+    for (int i = 0; i < 16; ++i) {
+      float weight[2], slope[2];
 #pragma unroll
-      for (int j = 0; j < 4; ++j) {
-        float slope = 1.0f;
-        float& x = s[4 * g + j];
+      for (int c = 0; c < 2; ++c) {
+        const float x = s[2 * i + c], shift = offset[i / 2 * 2 + c];
         if constexpr (Config::softcap) {
           const float t = tanh_fast(x * factors.inner);
-          weight[j] = exp2_(__fmaf_rn(t, factors.cap_log2, -offset[j % 2]));
-          slope = __fmaf_rn(-t, t, 1.0f);
+          weight[c] = exp2_(__fmaf_rn(t, factors.cap_log2, -shift));
+          slope[c] = __fmaf_rn(-t, t, 1.0f);
         } else {
-          weight[j] = exp2_(__fmaf_rn(x, factors.scale_log2, -offset[j % 2]));
+          weight[c] = exp2_(__fmaf_rn(x, factors.scale_log2, -shift));
         }
-        if (Edge && !seen.holds(j / 2, 8 * g + j % 2)) weight[j] = 0.0f;
-        if constexpr (Config::softcap) x = weight[j] * slope;
+        if (Edge && !seen.holds(i % 2, i / 2 * 8 + c)) weight[c] = 0.0f, slope[c] = 0.0f;
       }
-      p[2 * g] = pack<T>(weight[0], weight[1]);
-      p[2 * g + 1] = pack<T>(weight[2], weight[3]);
-      if constexpr (Config::softcap) {
-        w[2 * g] = pack<T>(s[4 * g], s[4 * g + 1]);
-        w[2 * g + 1] = pack<T>(s[4 * g + 2], s[4 * g + 3]);
-      }
+      p[i] = pack<T>(weight[0], weight[1]);
+      if constexpr (Config::softcap) w[i] = pack<T>(weight[0] * slope[0], weight[1] * slope[1]);
     }
   }
 
   // dS = w (dP - delta), packed. A pair that is not seen is 0 whatever its dP.
   template <bool Edge>
   INGOT_FN void differentiate(const u32 (&w)[16], const float (&dp)[32], u32 (&ds)[16],
-                              const SeenQueries& seen, int step) const {
-    const u32 from = delta(step) + threadIdx.x % 4 * 8;
+                              const float (&mean)[16], int block) const {
+    SeenQueries seen;
+    if constexpr (Edge) seen = seen_in(block);
 #pragma unroll
-    for (int g = 0; g < 8; ++g) {
-      float mean[2];
-      load_shared(from + g * 32, mean);
+    for (int i = 0; i < 16; ++i) {
+      float x[2];
 #pragma unroll
-      for (int h = 0; h < 2; ++h) {
-        float low, high;
-        unpack(T{}, w[2 * g + h], low, high);
-        low *= dp[4 * g + 2 * h] - mean[0];
-        high *= dp[4 * g + 2 * h + 1] - mean[1];
-        if (Edge && !seen.holds(h, 8 * g)) low = 0.0f;
-        if (Edge && !seen.holds(h, 8 * g + 1)) high = 0.0f;
-        ds[2 * g + h] = pack<T>(low, high);
+      for (int c = 0; c < 2; ++c) {
+        x[c] = dp[2 * i + c] - mean[i / 2 * 2 + c];
+        if (Edge && !seen.holds(i % 2, i / 2 * 8 + c)) x[c] = 0.0f;
       }
+      ds[i] = multiply_pair(T{}, w[i], x[0], x[1]);
     }
   }
 
-  // dS to the warpgroup that makes dQ.
-  INGOT_FN void hand_over(const u32 (&ds)[16], int step) const {
+  // dS to shared memory, for the warpgroup that makes dQ.
+  INGOT_FN void put(const u32 (&ds)[16], int step) const {
     const int slot = Slot(step).slot, lane = threadIdx.x % 32;
     mbarrier_wait(shared + Shape::ds_empty + 8 * slot, Slot(step).phase ^ 1);
     const u32 tile = shared + Shape::ds_at + (2 * slot + warpgroup) * Shape::tile;
@@ -179,9 +188,12 @@ struct FusedSteps {
     for (int i = 0; i < 4; ++i) {
       store_matrix(row + (((2 * i + lane / 16) ^ (lane & 7)) << 4), ds + 4 * i);
     }
+  }
+  // It is there. Some products later: the fence waits for what was stored.
+  INGOT_FN void hand_over(int step) const {
     fence_async_shared();
     __syncwarp();
-    if (lane == 0) mbarrier_arrive(shared + Shape::ds_full + 8 * slot);
+    if (threadIdx.x % 32 == 0) mbarrier_arrive(shared + Shape::ds_full + 8 * Slot(step).slot);
   }
 
   INGOT_FN void release(int step) const {
@@ -216,10 +228,7 @@ struct FusedSteps {
     return shared + Shape::statistics_at + Stage(step).slot * Shape::statistics;
   }
   INGOT_FN u32 delta(int step) const { return lse(step) + Shape::statistics / 2; }
-  INGOT_FN u32 q_full(int step) const { return shared + Shape::q_full + 8 * Stage(step).slot; }
-  INGOT_FN u32 dout_full(int step) const {
-    return shared + Shape::dout_full + 8 * Stage(step).slot;
-  }
+  INGOT_FN u32 full(int step) const { return shared + Shape::full + 8 * Stage(step).slot; }
   INGOT_FN u32 empty(int step) const { return shared + Shape::empty + 8 * Stage(step).slot; }
 };
 
@@ -230,8 +239,7 @@ INGOT_FN void init_fused_barriers(u32 shared) {
   if (threadIdx.x == 0) {
     mbarrier_init(shared + Shape::kv_full, 1);
     for (int i = 0; i < Shape::stages; ++i) {
-      mbarrier_init(shared + Shape::q_full + 8 * i, 1);
-      mbarrier_init(shared + Shape::dout_full + 8 * i, 1);
+      mbarrier_init(shared + Shape::full + 8 * i, 1);
       mbarrier_init(shared + Shape::empty + 8 * i, 2);
     }
     for (int i = 0; i < Shape::slots; ++i) {
