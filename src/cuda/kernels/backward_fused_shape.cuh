@@ -16,7 +16,7 @@ struct FusedShape {
   static constexpr int dim = (Config::head_dim + 15) / 16 * 16;  // columns the products take
   static constexpr int dim_v = (Config::head_dim_v + 15) / 16 * 16;
   static constexpr int threads = 512;
-  static constexpr int key_registers = 208, sum_registers = 64, loader_registers = 32;
+  static constexpr int key_registers = 208, sum_registers = 72, loader_registers = 24;
   static constexpr int stages = Config::stages;  // of q and dout
   static constexpr int slots = 4;                // of dS
   static constexpr int sum_elements = block_m * dim;
@@ -114,8 +114,8 @@ struct Walk {
 INGOT_FN int query_head(const FusedParams& params, const KeyBlock& keys, const Walk& walk) {
   return keys.head_kv * params.group + walk.head;
 }
-INGOT_FN Index head_of_batch(const FusedParams& params, const KeyBlock& keys, const Walk& walk) {
-  return static_cast<Index>(keys.batch) * params.num_heads + query_head(params, keys, walk);
+INGOT_FN int head_of_batch(const FusedParams& params, const KeyBlock& keys, const Walk& walk) {
+  return keys.batch * params.num_heads + query_head(params, keys, walk);
 }
 
 }  // namespace ingot

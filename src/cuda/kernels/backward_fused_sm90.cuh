@@ -12,7 +12,7 @@ struct FusedTiles {
   using Shape = FusedShape<Config>;
   float s[32], dp[32], dk[Shape::dim / 2], dv[Shape::dim_v / 2];
   float lse[16], delta[16];
-  u32 p[16], w[Config::softcap ? 16 : 1], ds[16];
+  u32 p[16], ds[16];
 };
 
 // One step, 64 keys by 64 queries, and the beginning of the next. P of this step is there, dP on
@@ -33,14 +33,16 @@ INGOT_FN void take_step(const FusedSteps<Config>& steps, FusedTiles<Config>& t,
   wgmma_wait<0>();  // dP of this step, dK of the one before
   settle(t.dp);
   if (step > 0) steps.release(step - 1);
+  // With softcap dS is made of S too: before the next scores take its registers.
+  if (Config::softcap) {
+    steps.template differentiate<Edge>(t.s, t.p, t.dp, t.ds, t.delta, block);
+  }
   wgmma_fence();
   steps.template multiply_rows<Shape::dim>(t.s, Shape::k_at, steps.q_tile(next));
   steps.template multiply_sum<Shape::dim_v>(t.dv, t.p, steps.dout_tile(step));
   wgmma_commit();
-  if constexpr (Config::softcap) {
-    steps.template differentiate<Edge>(t.w, t.dp, t.ds, t.delta, block);
-  } else {
-    steps.template differentiate<Edge>(t.p, t.dp, t.ds, t.delta, block);
+  if (!Config::softcap) {
+    steps.template differentiate<Edge>(t.s, t.p, t.dp, t.ds, t.delta, block);
   }
   steps.put(t.ds, step);
   steps.load_statistic(t.lse, steps.lse(next));
@@ -50,7 +52,7 @@ INGOT_FN void take_step(const FusedSteps<Config>& steps, FusedTiles<Config>& t,
   steps.template multiply_rows<Shape::dim_v>(t.dp, Shape::v_at, steps.dout_tile(next));
   steps.template multiply_sum<Shape::dim>(t.dk, t.ds, steps.q_tile(step));
   wgmma_commit();
-  steps.template weigh<Edge>(t.s, t.p, t.w, t.lse, factors, next_block);
+  steps.template weigh<Edge>(t.s, t.p, t.lse, factors, next_block);
   steps.hand_over(step);
 }
 
@@ -70,7 +72,7 @@ INGOT_FN void begin_steps(const FusedSteps<Config>& steps, FusedTiles<Config>& t
   wgmma_fence();
   steps.template multiply_rows<Shape::dim_v>(t.dp, Shape::v_at, steps.dout_tile(0));
   wgmma_commit();
-  steps.template weigh<true>(t.s, t.p, t.w, t.lse, factors, block);
+  steps.template weigh<true>(t.s, t.p, t.lse, factors, block);
 }
 
 template <class Config>
@@ -119,8 +121,7 @@ extern "C" __global__ void __launch_bounds__(ingot::FusedShape<Config>::threads,
   using namespace ingot;
   using Shape = FusedShape<Config>;
   extern __shared__ char memory[];
-  // Opaque: else it is computed again in every step.
-  const u32 shared = static_cast<u32>(anew(static_cast<int>((shared_address(memory) + 1023) & ~1023u)));
+  const u32 shared = (shared_address(memory) + 1023) & ~1023u;
   const int warpgroup = __shfl_sync(~0u, static_cast<int>(threadIdx.x) / 128, 0);
   const KeyBlock keys = key_block<Config>(params);
   init_fused_barriers<Config>(shared);

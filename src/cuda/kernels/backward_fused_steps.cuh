@@ -62,11 +62,12 @@ struct FusedSteps {
     mbarrier_arrive_expect(shared + Shape::kv_full, 4 * Shape::tile);
     tma_load(shared + Shape::k_at, k, at_keys, shared + Shape::kv_full);
     tma_load(shared + Shape::v_at, v, at_keys, shared + Shape::kv_full);
+    const int rows_padded = params.query_blocks * 64;
     Walk walk(params, keys);
 #pragma unroll 1
     for (int step = 0; step < count; ++step, walk.next(params, keys)) {
-      const Index row =
-          head_of_batch(params, keys, walk) * params.query_blocks * 64 + walk.block * 64;
+      const Index row = static_cast<Index>(head_of_batch(params, keys, walk)) * rows_padded +
+                        walk.block * 64;
       const BoxAt at{{0, walk.block * 64, query_head(params, keys, walk), keys.batch, 0}};
       mbarrier_wait(empty(step), Stage(step).phase ^ 1);
       mbarrier_arrive_expect(full(step), 2 * Shape::tile + Shape::statistics);
@@ -134,36 +135,33 @@ struct FusedSteps {
     for (int g = 0; g < 8; ++g) load_shared(from + g * 32, *reinterpret_cast<float(*)[2]>(x + 2 * g));
   }
 
-  // P from S, packed. `w` is what dP - delta is multiplied by: P, with softcap times the derivative.
+  // P from S, packed. With softcap S becomes its derivative, which dS needs.
   template <bool Edge>
-  INGOT_FN void weigh(const float (&s)[32], u32 (&p)[16], u32 (&w)[Config::softcap ? 16 : 1],
-                      const float (&offset)[16], const ScoreFactors& factors, int block) const {
+  INGOT_FN void weigh(float (&s)[32], u32 (&p)[16], const float (&offset)[16],
+                      const ScoreFactors& factors, int block) const {
     SeenQueries seen;
     if constexpr (Edge) seen = seen_in(block);
 #pragma unroll
     for (int i = 0; i < 16; ++i) {
-      float weight[2], slope[2];
+      float weight[2];
 #pragma unroll
       for (int c = 0; c < 2; ++c) {
-        const float x = s[2 * i + c], shift = offset[i / 2 * 2 + c];
-        if constexpr (Config::softcap) {
-          const float t = tanh_fast(x * factors.inner);
-          weight[c] = exp2_(__fmaf_rn(t, factors.cap_log2, -shift));
-          slope[c] = __fmaf_rn(-t, t, 1.0f);
-        } else {
-          weight[c] = exp2_(__fmaf_rn(x, factors.scale_log2, -shift));
-        }
-        if (Edge && !seen.holds(i % 2, i / 2 * 8 + c)) weight[c] = 0.0f, slope[c] = 0.0f;
+        float& x = s[2 * i + c];
+        const float value = Config::softcap ? tanh_fast(x * factors.inner) : x;
+        const float factor = Config::softcap ? factors.cap_log2 : factors.scale_log2;
+        weight[c] = exp2_(__fmaf_rn(value, factor, -offset[i / 2 * 2 + c]));
+        if (Config::softcap) x = __fmaf_rn(-value, value, 1.0f);
+        if (Edge && !seen.holds(i % 2, i / 2 * 8 + c)) weight[c] = 0.0f;
       }
       p[i] = pack<T>(weight[0], weight[1]);
-      if constexpr (Config::softcap) w[i] = pack<T>(weight[0] * slope[0], weight[1] * slope[1]);
     }
   }
 
-  // dS = w (dP - delta), packed. A pair that is not seen is 0 whatever its dP.
+  // dS = P (dP - delta), with softcap times the derivative, packed. A pair that is not seen is 0
+  // whatever its S and dP.
   template <bool Edge>
-  INGOT_FN void differentiate(const u32 (&w)[16], const float (&dp)[32], u32 (&ds)[16],
-                              const float (&mean)[16], int block) const {
+  INGOT_FN void differentiate(const float (&s)[32], const u32 (&p)[16], const float (&dp)[32],
+                              u32 (&ds)[16], const float (&mean)[16], int block) const {
     SeenQueries seen;
     if constexpr (Edge) seen = seen_in(block);
 #pragma unroll
@@ -172,9 +170,10 @@ struct FusedSteps {
 #pragma unroll
       for (int c = 0; c < 2; ++c) {
         x[c] = dp[2 * i + c] - mean[i / 2 * 2 + c];
+        if (Config::softcap) x[c] *= s[2 * i + c];
         if (Edge && !seen.holds(i % 2, i / 2 * 8 + c)) x[c] = 0.0f;
       }
-      ds[i] = multiply_pair(T{}, w[i], x[0], x[1]);
+      ds[i] = multiply_pair(T{}, p[i], x[0], x[1]);
     }
   }
 

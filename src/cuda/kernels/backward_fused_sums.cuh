@@ -25,7 +25,7 @@ INGOT_FN void store_release(int* to, int x) {
   asm volatile("st.release.gpu.global.s32 [%0], %1;" ::"l"(to), "r"(x) : "memory");
 }
 // Past the first-level cache, which does not see what other multiprocessors write.
-INGOT_FN void load_4(const float* from, float (&x)[4]) {
+INGOT_FN void load_4(const float* from, float* x) {
   asm volatile("ld.relaxed.gpu.global.v4.f32 {%0, %1, %2, %3}, [%4];"
                : "=f"(x[0]), "=f"(x[1]), "=f"(x[2]), "=f"(x[3])
                : "l"(from)
@@ -79,8 +79,9 @@ struct FusedSums {
 #pragma unroll 1
     for (int step = first; step < steps; step += 2) {
       const SumTurn turn = turn_of(walk);
-      int* const counter = params.turns +
-                           head_of_batch(params, keys, walk) * params.query_blocks + walk.block;
+      const int head = head_of_batch(params, keys, walk);
+      int* const counter =
+          params.turns + static_cast<Index>(head) * params.query_blocks + walk.block;
       // Bounded, as in mbarrier_wait.
       for (u32 polls = 0; polls < (1u << 26) && load_acquire(counter) != turn.before; ++polls) {
       }
@@ -94,8 +95,8 @@ struct FusedSums {
 
   // ---- the warpgroup that adds ---------------------------------------------------------------
 
-  // dQ of 64 queries from dS of all keys of the block.
-  INGOT_FN void multiply(float (&dq)[Shape::dim / 2], int step) const {
+  // dQ of 64 queries from dS of all keys of the block; `accumulate` 0 overwrites.
+  INGOT_FN void multiply(float (&dq)[Shape::dim / 2], int step, int accumulate) const {
     const u32 slot = Slot(step).slot;
     const u64 ds = wgmma_tile(shared + Shape::ds_at + slot * 2 * Shape::tile, Shape::tile);
     const u64 k = wgmma_tile(shared + Shape::k_at, Shape::tile);
@@ -103,7 +104,7 @@ struct FusedSums {
     wgmma_fence();
 #pragma unroll
     for (int i = 0; i < Shape::block_n / 16; ++i) {
-      Wgmma<T, Shape::dim>::template ss<1, 1>(dq, ds + i * 128, k + i * 128, i > 0);
+      Wgmma<T, Shape::dim>::template ss<1, 1>(dq, ds + i * 128, k + i * 128, i > 0 || accumulate);
     }
     wgmma_commit();
     wgmma_wait<0>();
@@ -113,9 +114,8 @@ struct FusedSums {
 
   // This thread's place in the sum; its numbers lie in pieces of 4, 512 apart.
   INGOT_FN float* sum_of(const Walk& walk) const {
-    const Index first = static_cast<Index>(params.head_first) * params.group;
-    const Index tile =
-        (head_of_batch(params, keys, walk) - first) * params.query_blocks + walk.block;
+    const int head = head_of_batch(params, keys, walk) - params.head_first * params.group;
+    const Index tile = static_cast<Index>(head) * params.query_blocks + walk.block;
     return params.sums + tile * Shape::sum_elements + threadIdx.x % 128 * 4;
   }
 
@@ -129,25 +129,19 @@ struct FusedSums {
     }
   }
 
-  INGOT_FN void finish(float (&dq)[Shape::dim / 2], const float* sum, bool is_first) const {
-    if (is_first) return;
+  INGOT_FN void load(float (&dq)[Shape::dim / 2], const float* sum) const {
 #pragma unroll
-    for (int i = 0; i < Shape::dim / 8; ++i) {
-      float before[4];
-      load_4(sum + i * 512, before);
-#pragma unroll
-      for (int j = 0; j < 4; ++j) dq[4 * i + j] = before[j] + dq[4 * i + j];
-    }
+    for (int i = 0; i < Shape::dim / 8; ++i) load_4(sum + i * 512, dq + 4 * i);
   }
 
   INGOT_FN void store(const float (&dq)[Shape::dim / 2], const Walk& walk, float factor) const {
     using Output = typename Config::dq_type;
     if (params.dq.data == nullptr) return;
     const Index* stride = params.dq.stride;
-    const int thread = anew(threadIdx.x) % 128;
-    int row = walk.block * 64 + thread / 32 * 16 + thread % 32 / 4;
 #pragma unroll
-    for (int h = 0; h < 2; ++h, row += 8) {
+    for (int h = 0; h < 2; ++h) {
+      const int thread = anew(threadIdx.x) % 128;
+      const int row = walk.block * 64 + thread / 32 * 16 + thread % 32 / 4 + 8 * h;
       Output* const to = static_cast<Output*>(params.dq.data) + keys.batch * stride[0] +
                          query_head(params, keys, walk) * stride[1] + row * stride[2];
       store_columns<Config::head_dim>(to, stride[3], params.dq.vector,
@@ -155,24 +149,34 @@ struct FusedSums {
     }
   }
 
+  INGOT_FN void await_turn(int step) const { mbarrier_wait(turn_barrier(step), phase(step)); }
+  INGOT_FN void end_turn(int step) const {
+    __syncwarp();
+    if (threadIdx.x % 32 == 0) mbarrier_arrive(added_barrier(step));
+  }
+
+  // The last adder takes the sum while dS is being made, and adds to it: it would fall behind the
+  // warpgroups with keys if it waited for memory after its product.
   INGOT_FN void run() const {
     const int steps = keys.count() * params.group;
     Walk walk(params, keys);
 #pragma unroll 1
     for (int step = 0; step < steps; ++step, walk.next(params, keys)) {
-      float dq[Shape::dim / 2];
-      multiply(dq, step);
       const SumTurn turn = turn_of(walk);
-      float* const sum = sum_of(walk);
-      mbarrier_wait(turn_barrier(step), phase(step));
-      if (!turn.is_last) {
-        add(dq, sum, turn.before == 0);
-      } else {
-        finish(dq, sum, turn.before == 0);
+      float dq[Shape::dim / 2];
+      if (turn.is_last) {
+        await_turn(step);
+        if (turn.before > 0) load(dq, sum_of(walk));
+        end_turn(step);
       }
-      __syncwarp();
-      if (threadIdx.x % 32 == 0) mbarrier_arrive(added_barrier(step));
-      if (turn.is_last) store(dq, walk, params.score.scale);
+      multiply(dq, step, turn.is_last && turn.before > 0);
+      if (turn.is_last) {
+        store(dq, walk, params.score.scale);
+      } else {
+        await_turn(step);
+        add(dq, sum_of(walk), turn.before == 0);
+        end_turn(step);
+      }
     }
     if (Config::masked) clear_unseen();
   }
