@@ -106,7 +106,7 @@ INGOT_FN void compute(const FusedSteps<Config>& steps) {
     settle(t.dv);
   }
   steps.template store<Config::head_dim, typename Config::dk_type>(steps.params.dk, t.dk,
-                                                                  steps.params.score.scale);
+                                                                   steps.params.score.scale);
   steps.template store<Config::head_dim_v, typename Config::dv_type>(steps.params.dv, t.dv, 1.0f);
 }
 

@@ -66,8 +66,8 @@ struct FusedSteps {
     Walk walk(params, keys);
 #pragma unroll 1
     for (int step = 0; step < count; ++step, walk.next(params, keys)) {
-      const Index row = static_cast<Index>(head_of_batch(params, keys, walk)) * rows_padded +
-                        walk.block * 64;
+      const Index row =
+          static_cast<Index>(head_of_batch(params, keys, walk)) * rows_padded + walk.block * 64;
       const BoxAt at{{0, walk.block * 64, query_head(params, keys, walk), keys.batch, 0}};
       mbarrier_wait(empty(step), Stage(step).phase ^ 1);
       mbarrier_arrive_expect(full(step), 2 * Shape::tile + Shape::statistics);
@@ -121,8 +121,7 @@ struct FusedSteps {
 #pragma unroll
     for (int h = 0; h < 2; ++h, key += 8) {
       seen.begin[h] = static_cast<int>(Config::masked ? row_begin(score, key) : 0) - first;
-      seen.end[h] =
-          static_cast<int>(Config::masked ? row_end(score, key) : score.seqlen_q) - first;
+      seen.end[h] = static_cast<int>(Config::masked ? row_end(score, key) : score.seqlen_q) - first;
       if (key >= static_cast<int>(score.seqlen_k)) seen.end[h] = seen.begin[h];
     }
     return seen;
@@ -132,7 +131,8 @@ struct FusedSteps {
   INGOT_FN void load_statistic(float (&x)[16], u32 from) const {
     from += threadIdx.x % 4 * 8;
 #pragma unroll
-    for (int g = 0; g < 8; ++g) load_shared(from + g * 32, *reinterpret_cast<float(*)[2]>(x + 2 * g));
+    for (int g = 0; g < 8; ++g)
+      load_shared(from + g * 32, *reinterpret_cast<float(*)[2]>(x + 2 * g));
   }
 
   // P from S, packed. With softcap S becomes its derivative, which dS needs.

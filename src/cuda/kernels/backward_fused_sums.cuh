@@ -144,8 +144,8 @@ struct FusedSums {
       const int row = walk.block * 64 + thread / 32 * 16 + thread % 32 / 4 + 8 * h;
       Output* const to = static_cast<Output*>(params.dq.data) + keys.batch * stride[0] +
                          query_head(params, keys, walk) * stride[1] + row * stride[2];
-      store_columns<Config::head_dim>(to, stride[3], params.dq.vector,
-                                      row < params.score.seqlen_q, dq, h, factor);
+      store_columns<Config::head_dim>(to, stride[3], params.dq.vector, row < params.score.seqlen_q,
+                                      dq, h, factor);
     }
   }
 
