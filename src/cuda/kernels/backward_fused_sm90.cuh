@@ -20,8 +20,8 @@ struct FusedTiles {
 //
 // Scores of the next step are taken beside dS of this one, and its dP beside its P: every product
 // runs beside pointwise work that does not wait for it. dS is made of P as it was packed, so that
-// the registers of S are free by then. There is no branch where products run: the compiler puts
-// pointwise work between them, which is worth a quarter of the speed.
+// the registers of S are free by then. Whether a step is an edge is asked once, outside: branches
+// between its products and pointwise work would cost a fifth of the speed.
 template <bool Edge, class Config>
 INGOT_FN void take_step(const FusedSteps<Config>& steps, FusedTiles<Config>& t,
                         const ScoreFactors& factors, int block, int next_block, int step,
@@ -41,6 +41,7 @@ INGOT_FN void take_step(const FusedSteps<Config>& steps, FusedTiles<Config>& t,
   steps.template multiply_rows<Shape::dim>(t.s, Shape::k_at, steps.q_tile(next));
   steps.template multiply_sum<Shape::dim_v>(t.dv, t.p, steps.dout_tile(step));
   wgmma_commit();
+  steps.await_slot(step);  // a branch: products above it are issued before pointwise work below
   if (!Config::softcap) {
     steps.template differentiate<Edge>(t.s, t.p, t.dp, t.ds, t.delta, block);
   }
@@ -52,8 +53,8 @@ INGOT_FN void take_step(const FusedSteps<Config>& steps, FusedTiles<Config>& t,
   steps.template multiply_rows<Shape::dim_v>(t.dp, Shape::v_at, steps.dout_tile(next));
   steps.template multiply_sum<Shape::dim>(t.dk, t.ds, steps.q_tile(step));
   wgmma_commit();
-  steps.template weigh<Edge>(t.s, t.p, t.lse, factors, next_block);
   steps.hand_over(step);
+  steps.template weigh<Edge>(t.s, t.p, t.lse, factors, next_block);
 }
 
 // S, P and the beginning of dP of the first step.

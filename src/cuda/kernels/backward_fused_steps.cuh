@@ -177,10 +177,12 @@ struct FusedSteps {
     }
   }
 
+  INGOT_FN void await_slot(int step) const {
+    mbarrier_wait(shared + Shape::ds_empty + 8 * Slot(step).slot, Slot(step).phase ^ 1);
+  }
   // dS to shared memory, for the warpgroup that makes dQ.
   INGOT_FN void put(const u32 (&ds)[16], int step) const {
     const int slot = Slot(step).slot, lane = threadIdx.x % 32;
-    mbarrier_wait(shared + Shape::ds_empty + 8 * slot, Slot(step).phase ^ 1);
     const u32 tile = shared + Shape::ds_at + (2 * slot + warpgroup) * Shape::tile;
     const u32 row = tile + (threadIdx.x % 128 / 32 * 16 + lane % 16) * 128;
 #pragma unroll
