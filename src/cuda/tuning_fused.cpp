@@ -14,9 +14,10 @@ constexpr std::int64_t ds_slots = 4;
 
 // A block of keys adds to the sum of a query after those before it, so that blocks of one head
 // start one after the other; mixed with those of other heads they wait less. What they read and add
-// to, of all heads in turn, should stay in the L2 cache: 16,384 queries, dense, 4 heads in turn ran
-// a tenth faster than 8. Under a causal mask the short blocks at the end of a head wait most, and
-// 16 heads ran 5 to 10 % faster than 8, in L2 or not.
+// to, of all heads in turn, should stay in the L2 cache. Under a causal mask the short blocks at
+// the end of a head wait most, and many heads pay even beyond that cache. TFLOP/s at 16,384
+// queries, 16 heads of 64, H100, 27 Nov 2026, short and steady runs (docs/hopper.md): dense 4 in
+// turn 549 and 532, 16 in turn 529 and 515; causal 499 and 483, 535 and 503.
 constexpr std::int64_t most_in_turn = 16;
 constexpr std::int64_t l2_bytes = 36 << 20, l2_bytes_masked = 144 << 20;
 

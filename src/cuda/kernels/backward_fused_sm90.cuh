@@ -21,7 +21,7 @@ struct FusedTiles {
 // Scores of the next step are taken beside dS of this one, and its dP beside its P: every product
 // runs beside pointwise work that does not wait for it. dS is made of P as it was packed, so that
 // the registers of S are free by then. Whether a step is an edge is asked once, outside: branches
-// between its products and pointwise work would cost a fifth of the speed.
+// between its products and pointwise work would cost a seventh of the speed.
 template <bool Edge, class Config>
 INGOT_FN void take_step(const FusedSteps<Config>& steps, FusedTiles<Config>& t,
                         const ScoreFactors& factors, int block, int next_block, int step,
