@@ -8,6 +8,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "core/error.hpp"
 #include "cuda/cuda_plan.hpp"
@@ -163,6 +164,11 @@ void add_backward(Kernels& kernels, bool full) {
     }
   }
   add_backward(kernels, problem_of({4, 2, 4096, 4096, 192, 128}, Dtype::bf16, Causal::none, 0), 90);
+  for (const auto& [dim, dim_v] : {std::pair{64, 64}, {7, 64}, {64, 40}}) {
+    Problem p = problem_of({4, 2, 4096, 4096, dim, dim_v}, Dtype::f16, Causal::bottom_right, 20.0F);
+    p.dq = p.dk = p.dv = Dtype::f32;
+    add_backward(kernels, p, 90);
+  }
 }
 
 std::vector<Kernel> all_kernels() {

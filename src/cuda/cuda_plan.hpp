@@ -97,6 +97,18 @@ struct Chunks {
   std::int64_t sums_bytes = 0;    ///< of dq over several chunks of keys; else 0
 };
 
+/// Backward of narrow heads in one kernel, which keeps nothing but f32 sums of dq: blocks of keys
+/// add to them in turn. The workspace holds the statistics, the counters of turns, the sums of the
+/// heads of one launch.
+struct FusedBackward {
+  Step step;
+  std::int64_t key_blocks = 0;        ///< of one head
+  std::int64_t heads_kv_at_once = 0;  ///< of one launch, with all query heads that read them
+  std::int64_t heads_in_turn = 0;     ///< of those, whose blocks the grid mixes
+  std::int64_t turns_bytes = 0;
+  std::int64_t sums_bytes = 0;
+};
+
 /// Backward that keeps dS of a chunk in the workspace: a kernel that holds keys in place makes dk,
 /// dv and dS, a product makes dq. Behind the statistics lie dS and dq's sums.
 struct StoredBackward {
@@ -128,7 +140,8 @@ struct UnfusedBackward {
 struct BackwardDetail final : PassDetail {
   ScoreParams score;
   std::optional<BackwardStatistics> statistics;  ///< where there is a form for Hopper
-  std::optional<StoredBackward> stored;          ///< at most one of the forms for Hopper
+  std::optional<FusedBackward> fused;            ///< at most one of the forms for Hopper
+  std::optional<StoredBackward> stored;
   std::optional<UnfusedBackward> unfused;
   std::optional<MmaBackward> delta, dq, dkv;  ///< in the order of launch; delta is the workspace
 };

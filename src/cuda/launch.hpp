@@ -42,14 +42,17 @@ bool launch_sm90(const Device& device, const ForwardCall& call, std::byte* works
 /// `run_if`, where given, is read by the kernels: 0 and they do nothing.
 void launch_mma(const Device& device, const ForwardCall& call, std::byte* workspace,
                 const Loader& load, const int* run_if = nullptr);
-/// Fills what `BackwardDetail::statistics` describes, at the start of the workspace.
+/// Fills what `BackwardDetail::statistics` describes, at the start of the workspace. `turns`, where
+/// given, becomes 0: a counter for every 64 rows, padded ones too.
 void launch_statistics(const Device& device, const BackwardCall& call, std::byte* workspace,
-                       const Loader& load);
+                       const Loader& load, int* turns = nullptr);
 /// The form of the plan for Hopper; false, and nothing launched, where there is none or the copy
 /// engine cannot address q, k, v or dout.
 bool launch_hopper_backward(const Device& device, const BackwardCall& call, std::byte* workspace,
                             const Loader& load);
 /// False, and nothing launched, where the copy engine cannot address q, k, v or dout.
+bool launch_fused(const Device& device, const BackwardCall& call, std::byte* workspace,
+                  const Loader& load);
 bool launch_stored(const Device& device, const BackwardCall& call, std::byte* workspace,
                    const Loader& load);
 bool launch_unfused(const Device& device, const BackwardCall& call, std::byte* workspace,

@@ -44,11 +44,13 @@ struct ChunkNeeds {
 std::optional<Chunks> cut_chunks(const Problem& problem, const ChunkNeeds& needs,
                                  const Product& dq);
 
-/// Adds the stored form to `detail`, which has its statistics, within the problem's limit of
+/// Adds the fused form to `detail`, which has its statistics, within the problem's limit of
 /// workspace. Nothing where it cannot be had or does not pay; `why_not` then says why.
+std::optional<Form> plan_fused(const Problem& problem, BackwardDetail& detail,
+                               std::string& why_not);
+/// The same with the stored form, and with the unfused one.
 std::optional<Form> plan_stored(const Problem& problem, const DeviceCaps& caps,
                                 BackwardDetail& detail, std::string& why_not);
-/// The same with the unfused form.
 std::optional<Form> plan_unfused(const Problem& problem, const DeviceCaps& caps,
                                  BackwardDetail& detail, std::string& why_not);
 

@@ -50,6 +50,15 @@ struct MmaBackwardChoice {
 MmaBackwardChoice choose_mma_backward(const Problem& problem, const DeviceCaps& caps);
 Needs needs_mma_backward(const Config& config);
 
+/// kernels/backward_fused_sm90.cuh. Nothing where it cannot run the problem; `why_not` then says
+/// why.
+struct FusedChoice {
+  Config config;
+  std::int64_t heads_in_turn = 1;  ///< key heads whose blocks the grid mixes
+};
+std::optional<FusedChoice> choose_fused(const Problem& problem, std::string& why_not);
+Needs needs_fused(const Config& config);
+
 /// kernels/backward_stored_sm90.cuh or backward_stored_wide_sm90.cuh. Nothing where the stored form
 /// cannot run the problem or is not worth its launches; `why_not` then says why.
 std::optional<Config> choose_stored(const Problem& problem, std::string& why_not);

@@ -15,6 +15,34 @@ struct StatisticsParams {
   Index heads, seqlen_q;
   Index rows_padded;  ///< of a head: seqlen_q up to a multiple of 128
   Index rows;         ///< batch * heads * rows_padded
+  int* turns;         ///< null, or FusedParams::turns, which become 0
+};
+
+/// A tensor that is written. Strides in elements: batch, head, row, column.
+struct OutputView {
+  void* data;  ///< null: not wanted
+  Index stride[4];
+  int vector;  ///< columns that one aligned store may write: 8 (16-bit types), 2 or 1
+};
+
+/// Kernel backward_fused_sm90(FusedParams, TensorMap q, k, v, dout). Maps have rank 5 (head_dim,
+/// seqlen, head, batch, 1), 128-byte swizzle and zero fill, in boxes of 64 columns by 64 rows (q,
+/// dout) or 128 (k, v). grid.x = key_blocks * heads.
+struct FusedParams {
+  ScoreParams score;
+  OutputView dq, dk, dv;
+  const float* lse_log2;  ///< of StatisticsParams
+  const float* delta;
+  float* sums;  ///< [batch * num_heads, from head_first's first on][query block][64 * columns]
+  int* turns;   ///< [batch * num_heads][query block]: key blocks that have added to the sum
+  int num_heads, num_heads_kv;
+  int group;          ///< query heads of one key head
+  int head_first;     ///< of batch * num_heads_kv, that this launch begins with
+  int heads;          ///< key heads of this launch
+  int heads_at_once;  ///< whose key blocks take turns in the grid
+  int key_blocks;     ///< of 128 keys, of one head
+  int query_blocks;   ///< of 64 queries, up to a whole 128 queries
+  int last_first;     ///< key blocks go from the last to the first, queries the other way round
 };
 
 /// Kernels backward_stored_sm90 and backward_stored_wide_sm90(StoredParams, TensorMap k, v, q,

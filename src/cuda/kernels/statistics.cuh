@@ -71,4 +71,5 @@ extern "C" __global__ void __launch_bounds__(Config::warps * 32)
   const bool weightless = lse == -infinity;
   p.lse_log2[row] = weightless ? infinity : lse * 1.44269504088896340736f;
   p.delta[row] = weightless ? 0.0f : sum;
+  if (p.turns != nullptr && row % 64 == 0) p.turns[row / 64] = 0;
 }
