@@ -10,19 +10,36 @@ function(ingot_metal_test name filter)
 endfunction()
 
 set(table "*.AgreesWithReference/metal_0_*")
-set(shards 4)
-foreach(shard RANGE 1 ${shards})
-  math(EXPR index "${shard} - 1")
-  ingot_metal_test(ingot_tests.${shard} "${table}" SOFTMETAL_CHECKS=off GTEST_TOTAL_SHARDS=${shards}
-                   GTEST_SHARD_INDEX=${index})
-endforeach()
+
+# ingot_metal_table(NAME [VARIABLE=VALUE...]): the whole table in shards, without softmetal's checks.
+function(ingot_metal_table name)
+  set(shards 4)
+  foreach(shard RANGE 1 ${shards})
+    math(EXPR index "${shard} - 1")
+    ingot_metal_test(${name}.${shard} "${table}" SOFTMETAL_CHECKS=off GTEST_TOTAL_SHARDS=${shards}
+                     GTEST_SHARD_INDEX=${index} ${ARGN})
+  endforeach()
+endfunction()
+
+ingot_metal_table(ingot_tests SOFTMETAL_DEVICE=m1)
+# Of `./dev test --metal`: other devices, orders of execution and systems.
+ingot_metal_table(metal_table_m3-max SOFTMETAL_DEVICE=m3-max)
+ingot_metal_table(metal_table_m4 SOFTMETAL_DEVICE=m4)
+ingot_metal_table(metal_table_order_1 SOFTMETAL_DEVICE=m1 SOFTMETAL_SCHEDULE=random:1 SOFTMETAL_OS=13.0)
+ingot_metal_table(metal_table_order_2 SOFTMETAL_DEVICE=m3-max SOFTMETAL_SCHEDULE=random:2 SOFTMETAL_OS=14.0)
+ingot_metal_table(metal_table_order_3 SOFTMETAL_DEVICE=m4 SOFTMETAL_SCHEDULE=random:3 SOFTMETAL_OS=15.0)
+
 ingot_metal_test(metal_host "Metal*")
+ingot_metal_test(metal_host_macos_13 "MetalDevice.*:MetalHost.*" SOFTMETAL_OS=13.0 SOFTMETAL_DEVICE=m2)
+ingot_metal_test(metal_host_macos_14 "MetalDevice.*:MetalHost.*" SOFTMETAL_OS=14.0 SOFTMETAL_DEVICE=m3)
+ingot_metal_test(metal_host_macos_15 "MetalDevice.*:MetalHost.*" SOFTMETAL_OS=15.0 SOFTMETAL_DEVICE=m4-max)
+
+# With every check of softmetal, a small part of the table: as each device and in several orders.
 ingot_metal_test(metal_checked_m1 "${table}" INGOT_TEST_QUICK=1 SOFTMETAL_DEVICE=m1)
 ingot_metal_test(metal_checked_m1_order_1 "${table}" INGOT_TEST_QUICK=1 SOFTMETAL_DEVICE=m1 SOFTMETAL_SCHEDULE=random:1)
 ingot_metal_test(metal_checked_m1_order_2 "${table}" INGOT_TEST_QUICK=1 SOFTMETAL_DEVICE=m1 SOFTMETAL_SCHEDULE=random:2)
-ingot_metal_test(metal_checked_m3-max "${table}" INGOT_TEST_QUICK=1 SOFTMETAL_DEVICE=m3-max)
+ingot_metal_test(metal_checked_m3-max "${table}" INGOT_TEST_QUICK=1 SOFTMETAL_DEVICE=m3-max SOFTMETAL_OS=14.0)
 ingot_metal_test(metal_checked_m4 "${table}" INGOT_TEST_QUICK=1 SOFTMETAL_DEVICE=m4 SOFTMETAL_SCHEDULE=random:3)
-ingot_metal_test(metal_host_macos_14 "Metal*" SOFTMETAL_OS=14.0 SOFTMETAL_DEVICE=m2)
 
 # What Apple's compiler of kernels would object to, in every kernel that the tuning tables lead to.
 add_executable(write_kernels metal/write_kernels.cpp $<TARGET_OBJECTS:ingot_objects> ${ingot_bundled_objects})
