@@ -25,9 +25,9 @@ ingot_metal_table(ingot_tests SOFTMETAL_DEVICE=m1)
 # Of `./dev test --metal`: other devices, orders of execution and systems.
 ingot_metal_table(metal_table_m3-max SOFTMETAL_DEVICE=m3-max)
 ingot_metal_table(metal_table_m4 SOFTMETAL_DEVICE=m4)
-ingot_metal_table(metal_table_order_1 SOFTMETAL_DEVICE=m1 SOFTMETAL_SCHEDULE=random:1 SOFTMETAL_OS=13.0)
-ingot_metal_table(metal_table_order_2 SOFTMETAL_DEVICE=m3-max SOFTMETAL_SCHEDULE=random:2 SOFTMETAL_OS=14.0)
-ingot_metal_table(metal_table_order_3 SOFTMETAL_DEVICE=m4 SOFTMETAL_SCHEDULE=random:3 SOFTMETAL_OS=15.0)
+ingot_metal_table(metal_table_order_1 SOFTMETAL_DEVICE=m1 SOFTMETAL_SCHEDULE=random:1)
+ingot_metal_table(metal_table_order_2 SOFTMETAL_DEVICE=m3-max SOFTMETAL_SCHEDULE=random:2)
+ingot_metal_table(metal_table_order_3 SOFTMETAL_DEVICE=m4 SOFTMETAL_SCHEDULE=random:3)
 
 ingot_metal_test(metal_host "Metal*")
 ingot_metal_test(metal_host_macos_13 "MetalDevice.*:MetalHost.*" SOFTMETAL_OS=13.0 SOFTMETAL_DEVICE=m2)
@@ -38,7 +38,7 @@ ingot_metal_test(metal_host_macos_15 "MetalDevice.*:MetalHost.*" SOFTMETAL_OS=15
 ingot_metal_test(metal_checked_m1 "${table}" INGOT_TEST_QUICK=1 SOFTMETAL_DEVICE=m1)
 ingot_metal_test(metal_checked_m1_order_1 "${table}" INGOT_TEST_QUICK=1 SOFTMETAL_DEVICE=m1 SOFTMETAL_SCHEDULE=random:1)
 ingot_metal_test(metal_checked_m1_order_2 "${table}" INGOT_TEST_QUICK=1 SOFTMETAL_DEVICE=m1 SOFTMETAL_SCHEDULE=random:2)
-ingot_metal_test(metal_checked_m3-max "${table}" INGOT_TEST_QUICK=1 SOFTMETAL_DEVICE=m3-max SOFTMETAL_OS=14.0)
+ingot_metal_test(metal_checked_m3-max "${table}" INGOT_TEST_QUICK=1 SOFTMETAL_DEVICE=m3-max)
 ingot_metal_test(metal_checked_m4 "${table}" INGOT_TEST_QUICK=1 SOFTMETAL_DEVICE=m4 SOFTMETAL_SCHEDULE=random:3)
 
 # What Apple's compiler of kernels would object to, in every kernel that the tuning tables lead to.
