@@ -6,7 +6,7 @@ set(results "${PROJECT_BINARY_DIR}/results")
 function(ingot_metal_test name filter)
   add_test(NAME ${name} COMMAND ingot_tests --gtest_brief=1 "--gtest_filter=${filter}"
                                             "--gtest_output=xml:${results}/${name}.xml")
-  set_tests_properties(${name} PROPERTIES ENVIRONMENT "${ARGN}" TIMEOUT 3600)
+  set_tests_properties(${name} PROPERTIES ENVIRONMENT "${ARGN}" TIMEOUT 1200)
 endfunction()
 
 set(table "*.AgreesWithReference/metal_0_*")
@@ -22,7 +22,7 @@ function(ingot_metal_table name)
 endfunction()
 
 ingot_metal_table(ingot_tests SOFTMETAL_DEVICE=m1)
-# Of `./dev test --metal`: other devices, orders of execution and systems.
+# Of `./dev test --metal`: as other devices, and in other orders of execution.
 ingot_metal_table(metal_table_m3-max SOFTMETAL_DEVICE=m3-max)
 ingot_metal_table(metal_table_m4 SOFTMETAL_DEVICE=m4)
 ingot_metal_table(metal_table_order_1 SOFTMETAL_DEVICE=m1 SOFTMETAL_SCHEDULE=random:1)
@@ -30,9 +30,11 @@ ingot_metal_table(metal_table_order_2 SOFTMETAL_DEVICE=m3-max SOFTMETAL_SCHEDULE
 ingot_metal_table(metal_table_order_3 SOFTMETAL_DEVICE=m4 SOFTMETAL_SCHEDULE=random:3)
 
 ingot_metal_test(metal_host "Metal*")
-ingot_metal_test(metal_host_macos_13 "MetalDevice.*:MetalHost.*" SOFTMETAL_OS=13.0 SOFTMETAL_DEVICE=m2)
-ingot_metal_test(metal_host_macos_14 "MetalDevice.*:MetalHost.*" SOFTMETAL_OS=14.0 SOFTMETAL_DEVICE=m3)
-ingot_metal_test(metal_host_macos_15 "MetalDevice.*:MetalHost.*" SOFTMETAL_OS=15.0 SOFTMETAL_DEVICE=m4-max)
+# The languages of the systems, and messages that an older one lacks.
+set(host "MetalDevice.*:MetalHost.*-MetalHost.SlicesAtOddOffsets")
+ingot_metal_test(metal_host_macos_13 "${host}" SOFTMETAL_OS=13.0 SOFTMETAL_DEVICE=m2 SOFTMETAL_CHECKS=off)
+ingot_metal_test(metal_host_macos_14 "${host}" SOFTMETAL_OS=14.0 SOFTMETAL_DEVICE=m3 SOFTMETAL_CHECKS=off)
+ingot_metal_test(metal_host_macos_15 "${host}" SOFTMETAL_OS=15.0 SOFTMETAL_DEVICE=m4-max SOFTMETAL_CHECKS=off)
 
 # With every check of softmetal, a small part of the table: as each device and in several orders.
 ingot_metal_test(metal_checked_m1 "${table}" INGOT_TEST_QUICK=1 SOFTMETAL_DEVICE=m1)
