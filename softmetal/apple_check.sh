@@ -10,6 +10,7 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 compiler=${CXX:-clang++-19}
 nm=${NM:-llvm-nm-19}
+command -v "$nm" >/dev/null || { echo "$nm is missing: install llvm-19, or set NM" >&2; exit 2; }
 [ $# -ge 2 ] || { sed -n '2,7p' "$0" >&2; exit 2; }
 metal_cpp=$1
 shift

@@ -1,5 +1,6 @@
 // The program's files: .npy and safetensors readers and writers, conversions, and outputs that
 // appear together.
+#if __has_include("array.hpp")  // with the program
 #include <gtest/gtest.h>
 
 #include <bit>
@@ -254,3 +255,4 @@ TEST(Shapes, ProductsThatOverflowAreRefused) {
 
 }  // namespace
 }  // namespace ingot::cli
+#endif

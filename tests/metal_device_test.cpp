@@ -71,11 +71,20 @@ class MetalDevice : public testing::Test {
 
 TEST_F(MetalDevice, CapsNameTheChip) {
   EXPECT_GE(device_->caps().family, 7);
-  EXPECT_GE(device_->caps().os_major, 14);
+  EXPECT_GE(device_->caps().os_major, oldest_macos);
   EXPECT_GE(device_->caps().max_threadgroup_bytes, 32768);
 #if defined(INGOT_METAL_IN_SOFTWARE)
   EXPECT_EQ(device_->caps().cores, static_cast<int>(softmetal_gpu_core_count()));
 #endif
+}
+
+TEST_F(MetalDevice, CompilesInTheLanguageOfItsSystem) {
+  const AutoreleaseScope scope;
+  const Language language = language_of(device_->caps());
+  const std::string version = std::to_string(100 * language.major + 10 * language.minor);
+  const std::string guard =
+      "#if __METAL_VERSION__ != " + version + "\n#error another version\n#endif\n";
+  EXPECT_NE(device_->pipeline("a", [&] { return text_of_twice(guard + doubling); }), nullptr);
 }
 
 TEST_F(MetalDevice, RunsAKernelOnHostMemory) {

@@ -79,17 +79,33 @@ TEST(MetalPlan, ANewLengthCompilesNothing) {
   EXPECT_EQ(keys(600), keys(5000));
 }
 
+std::string refusal(const Problem& p, const DeviceCaps& caps) {
+  try {
+    (void)plan_metal(p, caps, "metal:0");
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), Code::unsupported);
+    return error.what();
+  }
+  return "";
+}
+
 TEST(MetalPlan, F64IsRefusedWithTheReason) {
   Problem p = problem_of(8, 8, 8);
   p.dk = Dtype::f64;
-  try {
-    (void)plan_metal(p, {}, "metal:0");
-    FAIL() << "was accepted";
-  } catch (const Error& error) {
-    EXPECT_EQ(error.code(), Code::unsupported);
-    EXPECT_NE(std::string(error.what()).find("device metal:0 computes f32, f16 and bf16"),
-              std::string::npos);
-  }
+  EXPECT_NE(refusal(p, {}).find("device metal:0 computes f32, f16 and bf16"), std::string::npos);
+}
+
+TEST(MetalPlan, OldSystemsAreRefusedWithTheReason) {
+  DeviceCaps caps = device_of_family(9);
+  caps.os_major = 13;
+  EXPECT_EQ(refusal(problem_of(8, 8, 8, Dtype::f16), caps), "");
+  EXPECT_EQ(refusal(problem_of(8, 8, 8, Dtype::bf16), caps),
+            "unsupported: dtype bf16: device metal:0 has it from macOS 14 on, this is macOS 13");
+  caps.family = 7;
+  EXPECT_EQ(refusal(problem_of(8, 8, 8, Dtype::bf16), caps), "") << "widened, not native";
+  caps.os_major = 12;
+  EXPECT_EQ(refusal(problem_of(8, 8, 8), caps),
+            "unsupported: macOS 12: device metal:0 needs macOS 13 or newer");
 }
 
 TEST(MetalPlan, FewRowsWithManyKeysSplitThem) {
@@ -150,6 +166,19 @@ TEST(MetalPlan, KeysTellConfigsApart) {
                                       kernel_key(detail.delta.config), kernel_key(detail.dq.config),
                                       kernel_key(detail.dkv.config)};
   EXPECT_EQ(keys.size(), 4U);
+}
+
+TEST(MetalCaps, TheLanguageIsTheNewestOfTheSystem) {
+  const auto language = [](int os_major) {
+    DeviceCaps caps;
+    caps.os_major = os_major;
+    return language_of(caps);
+  };
+  EXPECT_EQ(language(13), (Language{3, 0}));
+  EXPECT_EQ(language(14), (Language{3, 1}));
+  EXPECT_EQ(language(15), (Language{3, 2}));
+  EXPECT_EQ(language(26), (Language{4, 0}));
+  EXPECT_EQ(language(27), (Language{4, 0})) << "the newest that is known here";
 }
 
 TEST(MetalCaps, KnownChips) {

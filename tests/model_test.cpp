@@ -54,8 +54,8 @@ KernelShape own_shape(const Chip& chip, const KernelProblem& p) {
   return planned_shape(nlohmann::ordered_json::parse(explain_json(plan)), p);
 }
 
-double own_utilisation(const Chip& chip, const KernelProblem& p) {
-  return 100 * tile_utilisation(chip, p, own_shape(chip, p));
+double own_utilisation(const Chip& chip, const KernelProblem& p, Terms terms) {
+  return 100 * tile_utilisation(chip, p, own_shape(chip, p), terms);
 }
 
 TEST(Model, OneTileByHand) {
@@ -76,11 +76,8 @@ TEST(Model, ReproducesThePublishedFiguresWithinItsStatedError) {
   double sum = 0;
   int points = 0;
   for (const Published& point : published()) {
-    if (!point.fitted) continue;
-    const Chip& chip = find_chip(point.chip);
-    const KernelProblem p = problem_of(point);
-    const double modelled = tile_utilisation(chip, p, predecessor_shape(chip, p));
-    sum += std::abs(100 * (modelled - point.ginstrs / peak_ginstrs(chip)));
+    if (point.fit != Fit::overlap) continue;
+    sum += 100 * std::abs(error_of(point));
     ++points;
   }
   EXPECT_EQ(points, 19);
@@ -111,17 +108,54 @@ TEST(Model, CountsTheBlocksOfACausalMask) {
   EXPECT_DOUBLE_EQ(worked_pairs(p, s), 64.0 * 64.0 * 16 * 17 / 2);
 }
 
+// Two constants for M4, fitted to 30 of its figures. The 12 that the fit did not see, of other head
+// dims, say whether there is something to it.
+TEST(Model, TheWorkingSetExplainsM4) {
+  double seen = 0, unseen = 0, plain = 0;
+  int points = 0, others = 0;
+  for (const Published& point : published()) {
+    if (std::string(point.chip) != "m4") continue;
+    const double error = 100 * std::abs(error_of(point));
+    (point.fit == Fit::none ? unseen : seen) += error;
+    ++(point.fit == Fit::none ? others : points);
+    plain += 100 * std::abs(error_of(point, Terms::plain));
+  }
+  EXPECT_EQ(points, 30);
+  EXPECT_EQ(others, 12);
+  EXPECT_LT(seen / points, 1.5);
+  EXPECT_LT(unseen / others, 2.0);
+  EXPECT_GT(plain / (points + others), 5.0) << "what it is without";
+}
+
+TEST(Model, TheWorkingSetByHand) {
+  // M4, f32, dK/dV, head_dim 384, blocks 16x128: a row keeps K, V (read again) and paged dK, dV:
+  // (384 + 768) * 4 + 768 * 4 B = 7680 B, so all of L2's traffic is exposed but for the bound.
+  const Chip& chip = find_chip("m4");
+  const KernelProblem p = square(Kernel::dkv, 4, 384);
+  const KernelShape s = predecessor_shape(chip, p);
+  EXPECT_DOUBLE_EQ(tile_clocks(chip, p, s).l2_exposed, 1.0);
+  EXPECT_DOUBLE_EQ(tile_clocks(chip, p, s, Terms::plain).l2_exposed, 0.20);
+  const KernelProblem small = square(Kernel::forward, 2, 256);  // Q again, O paged: 2048 B
+  EXPECT_DOUBLE_EQ(tile_clocks(chip, small, predecessor_shape(chip, small)).l2_exposed,
+                   0.20 + 0.16 * 1536 / 1024);
+  const Chip& old = find_chip("m1-max");
+  EXPECT_DOUBLE_EQ(tile_clocks(old, p, predecessor_shape(old, p)).l2_exposed, 0.20);
+}
+
 TEST(Model, OwnShapesGainThreePointsOnThePredecessors) {
   for (const char* name_of_chip : {"m1-max", "m4"}) {
     const Chip& chip = find_chip(name_of_chip);
     for (const Kernel kernel : kernels) {
       for (const int bytes : {2, 4}) {
         for (const std::int64_t head_dim : {32, 64, 128, 256, 384}) {
-          const KernelProblem p = square(kernel, bytes, head_dim);
-          const double theirs = 100 * tile_utilisation(chip, p, predecessor_shape(chip, p));
-          EXPECT_GE(own_utilisation(chip, p), theirs + 3)
-              << chip.name << ' ' << name(kernel) << " bytes " << bytes << " head_dim " << head_dim
-              << ' ' << own_shape(chip, p).label;
+          for (const Terms terms : {Terms::plain, Terms::working_set}) {
+            const KernelProblem p = square(kernel, bytes, head_dim);
+            const double theirs =
+                100 * tile_utilisation(chip, p, predecessor_shape(chip, p), terms);
+            EXPECT_GE(own_utilisation(chip, p, terms), theirs + 3)
+                << chip.name << ' ' << name(kernel) << " bytes " << bytes << " head_dim "
+                << head_dim << ' ' << own_shape(chip, p).label;
+          }
         }
       }
     }
@@ -151,8 +185,9 @@ TEST(Model, HeadDim512StaysAboveSeventyPercent) {
     for (const Kernel kernel : kernels) {
       for (const int bytes : {2, 4}) {
         const KernelProblem p = square(kernel, bytes, 512);
-        EXPECT_GT(own_utilisation(chip, p), 70) << chip.name << ' ' << name(kernel) << " bytes "
-                                                << bytes << ' ' << own_shape(chip, p).label;
+        EXPECT_GT(own_utilisation(chip, p, Terms::plain), 70)
+            << chip.name << ' ' << name(kernel) << " bytes " << bytes << ' '
+            << own_shape(chip, p).label;
       }
     }
   }

@@ -24,6 +24,13 @@ constexpr Chip chips[] = {
 
 }  // namespace
 
+Language language_of(const DeviceCaps& caps) {
+  if (caps.os_major >= 26) return {4, 0};
+  if (caps.os_major >= 15) return {3, 2};
+  if (caps.os_major >= macos_of_bfloat) return {3, 1};
+  return {3, 0};
+}
+
 int cores_of(const std::string& chip) {
   for (const Chip& known : chips) {
     if (known.name == chip) return known.cores;

@@ -19,6 +19,21 @@ struct DeviceCaps {
   bool operator==(const DeviceCaps&) const = default;
 };
 
+/// A version of the Metal Shading Language.
+struct Language {
+  int major = 3;
+  int minor = 0;
+
+  bool operator==(const Language&) const = default;
+};
+
+constexpr int oldest_macos = 13;     ///< the first with Metal 3.0
+constexpr int macos_of_bfloat = 14;  ///< Metal 3.1 has the type
+
+/// The newest language of a macOS: what its compiler is written and tested for. Kernels use nothing
+/// newer than 3.0, or, where bfloat is in their Config, 3.1.
+Language language_of(const DeviceCaps& caps);
+
 /// GPU cores of a chip by its name ("Apple M3 Max": 40), the full configuration; 0 where unknown.
 int cores_of(const std::string& chip);
 

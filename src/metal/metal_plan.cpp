@@ -18,11 +18,30 @@ std::size_t round_up(std::size_t bytes) { return (bytes + alignment - 1) / align
 
 std::size_t floats(std::int64_t count) { return static_cast<std::size_t>(count) * sizeof(float); }
 
-void refuse_f64(const Problem& p, const std::string& device_name) {
+bool has(const Problem& p, Dtype dtype) {
   const Dtype dtypes[] = {p.q, p.k, p.v, p.o, p.dout, p.dq, p.dk, p.dv};
-  if (std::ranges::find(dtypes, Dtype::f64) == std::end(dtypes)) return;
-  throw Error(Code::unsupported, "unsupported: dtype f64: device " + device_name +
-                                     " computes f32, f16 and bf16; device reference does f64");
+  return std::ranges::find(dtypes, dtype) != std::end(dtypes);
+}
+
+[[noreturn]] void refuse(const std::string& what) {
+  throw Error(Code::unsupported, "unsupported: " + what);
+}
+
+void refuse_unsupported(const Problem& p, const DeviceCaps& caps, const std::string& device_name) {
+  const std::string system = "macOS " + std::to_string(caps.os_major);
+  if (caps.os_major < oldest_macos) {
+    refuse(system + ": device " + device_name + " needs macOS " + std::to_string(oldest_macos) +
+           " or newer");
+  }
+  if (has(p, Dtype::f64)) {
+    refuse("dtype f64: device " + device_name +
+           " computes f32, f16 and bf16; device reference does f64");
+  }
+  const bool native = memory_type(Dtype::bf16, caps.family).name == "bfloat";
+  if (native && caps.os_major < macos_of_bfloat && has(p, Dtype::bf16)) {
+    refuse("dtype bf16: device " + device_name + " has it from macOS " +
+           std::to_string(macos_of_bfloat) + " on, this is " + system);
+  }
 }
 
 KernelPlan describe(const Launch& launch) {
@@ -104,7 +123,7 @@ PassPlan plan_backward(const Problem& problem, const DeviceCaps& caps) {
 }  // namespace
 
 Plan plan_metal(const Problem& problem, const DeviceCaps& caps, const std::string& device_name) {
-  refuse_f64(problem, device_name);
+  refuse_unsupported(problem, caps, device_name);
   Plan plan;
   plan.problem = problem;
   plan.device = device_name;

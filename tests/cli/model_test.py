@@ -43,9 +43,37 @@ def test_published_figures_with_the_error_beside_each(ingot):
     text = ingot("model", "--published").stdout
     assert "mean absolute error, the 19 points of the fit: 3." in text
     rows = json.loads(ingot("model", "--published", "--json").stdout)["rows"]
-    assert len(rows) == 66 and sum(row["fitted"] for row in rows) == 19
-    errors = [abs(row["error_points"]) for row in rows if row["fitted"]]
-    assert 2.5 < sum(errors) / len(errors) < 3.5
+    assert len(rows) == 87
+
+    def mean_error(fit, chip, key="error_points"):
+        errors = [abs(r[key]) for r in rows if r["fit"] == fit and r["chip"] == chip]
+        return len(errors), sum(errors) / len(errors)
+
+    count, error = mean_error("overlap", "m1-max")
+    assert count == 19 and 2.5 < error < 3.5
+    count, error = mean_error("none", "m4")
+    assert count == 12 and error < 2 < mean_error("none", "m4", "plain_error_points")[1]
+
+
+@pytest.mark.parametrize(
+    "chip, says",
+    [
+        ("m1-max", ["m1-max: "]),
+        ("m4", ["m4: "]),
+        ("m3-max", ["none is published of m3-max", "m1-max: ", "m4: "]),
+    ],
+)
+def test_errors_are_printed_with_every_chip(ingot, chip, says):
+    text = ingot("model", "--chip", chip).stdout
+    errors = text[text.index("mean absolute error of the model") :]
+    assert all(words in errors for words in says)
+    assert ("m4: " in errors) == (chip != "m1-max")
+
+
+def test_a_published_figure_stands_beside_its_row(ingot):
+    shape = ["--chip", "m4", "--pass", "forward", "--head-dim", 128, "--dtype", "f16"]
+    row = ingot("model", *shape).stdout.splitlines()[2]
+    assert row.startswith("metal-flash-attention 16x128x32") and " 82.3 " in row
 
 
 @pytest.mark.parametrize(

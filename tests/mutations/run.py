@@ -4,28 +4,56 @@
 run.py [--scratch FOLDER] [--jobs N] [FILTER...]: works on a copy of the sources in FOLDER (default
 build/mutations), builds the tests there and runs them until the first failure. FILTER: part of a
 file name or of a description. A break that no test notices is printed as SURVIVED; exit status 1
-if there is one, or if the tests are red without any break.
+if there is one, or if the tests are red without any break. A break with suite = "metal" is tried on
+device metal:0, which is softmetal's and needs clang++ 19; the others in the tests of the release.
 """
 
 import argparse
+import os
 import shutil
 import subprocess
 import sys
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import tomllib
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-INCLUDED = "softmetal/include"  # the program reads its counters
 TIMEOUT_S = 600  # a break may make a kernel hang, which counts as noticed
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A build of the tests, and which of them are run."""
+
+    folder: str
+    options: list[str]
+    filter: str = "*"
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+SUITES = {
+    "release": Suite("build", []),
+    "metal": Suite(
+        "build-metal",
+        [
+            "-DCMAKE_C_COMPILER=clang-19",
+            "-DCMAKE_CXX_COMPILER=clang++-19",
+            "-DINGOT_METAL=softmetal",
+        ],
+        "Metal*:*.AgreesWithReference/metal_0_*",
+        {"INGOT_TEST_QUICK": "1", "SOFTMETAL_DEVICE": "m1"},
+    ),
+}
 
 
 def copy_sources(scratch: Path) -> None:
     """Copies what the build needs, and only what differs: a second build is short."""
     wanted = set()
-    for name in ("CMakeLists.txt", "cmake", "include", "src", "tests", "tools", "fuzz", INCLUDED):
+    folders = ["cmake", "include", "src", "tests", "tools", "fuzz", "softmetal"]
+    for name in ["CMakeLists.txt", *folders]:
         source = ROOT / name
         files = [source] if source.is_file() else [f for f in source.rglob("*") if f.is_file()]
         wanted.update(f.relative_to(ROOT) for f in files)
@@ -35,19 +63,16 @@ def copy_sources(scratch: Path) -> None:
             continue
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / name, target)
-    for folder in ("src", "tests", "tools"):
+    for folder in ("src", "tests", "tools", "softmetal"):
         for path in (scratch / folder).rglob("*"):
             if path.is_file() and path.relative_to(scratch) not in wanted:
                 path.unlink()
 
 
-def build(scratch: Path, jobs: int) -> bool:
-    folder = scratch / "build"
+def build(scratch: Path, suite: Suite, jobs: int) -> bool:
+    folder = scratch / suite.folder
     if not (folder / "build.ninja").exists():
-        options = [
-            "-DCMAKE_BUILD_TYPE=Release",
-            "-DINGOT_WARNINGS_AS_ERRORS=OFF",
-        ]
+        options = ["-DCMAKE_BUILD_TYPE=Release", "-DINGOT_WARNINGS_AS_ERRORS=OFF", *suite.options]
         subprocess.run(
             ["cmake", "-G", "Ninja", "-S", scratch, "-B", folder, *options],
             check=True,
@@ -60,9 +85,10 @@ def build(scratch: Path, jobs: int) -> bool:
     return result.returncode == 0
 
 
-def first_failure(scratch: Path) -> str:
+def first_failure(scratch: Path, suite: Suite) -> str:
     """Name of the first test that fails; "" where all pass."""
-    command = [scratch / "build/tests/ingot_tests", "--gtest_fail_fast", "--gtest_brief=1"]
+    program = scratch / suite.folder / "tests/ingot_tests"
+    command = [program, f"--gtest_filter={suite.filter}", "--gtest_fail_fast", "--gtest_brief=1"]
     try:
         result = subprocess.run(
             command,
@@ -70,6 +96,7 @@ def first_failure(scratch: Path) -> str:
             stderr=subprocess.DEVNULL,
             text=True,
             timeout=TIMEOUT_S,
+            env={**os.environ, **suite.environment},
             check=False,
         )
     except subprocess.TimeoutExpired:
@@ -78,6 +105,10 @@ def first_failure(scratch: Path) -> str:
         return ""
     failed = [line for line in result.stdout.splitlines() if line.startswith("[  FAILED  ] ")]
     return failed[0].split()[3].rstrip(",") if failed else f"exit status {result.returncode}"
+
+
+def suite_of(mutation: dict) -> Suite:
+    return SUITES[mutation.get("suite", "release")]
 
 
 def check_up_to_date(mutations: list[dict]) -> None:
@@ -90,12 +121,13 @@ def check_up_to_date(mutations: list[dict]) -> None:
 def verdict_of(scratch: Path, mutation: dict, jobs: int) -> str:
     """Breaks the file, builds, tests, and mends the file."""
     path = scratch / mutation["file"]
+    suite = suite_of(mutation)
     sound = path.read_text()
     path.write_text(sound.replace(mutation["old"], mutation["new"]))
     try:
-        if not build(scratch, jobs):
+        if not build(scratch, suite, jobs):
             return "DOES NOT BUILD"
-        failure = first_failure(scratch)
+        failure = first_failure(scratch, suite)
         return f"noticed by {failure}" if failure else "SURVIVED"
     finally:
         path.write_text(sound)
@@ -124,10 +156,11 @@ def main() -> int:
     if args.check:
         return 0
     copy_sources(scratch)
-    if not build(scratch, args.jobs):
-        sys.exit("the sound sources do not build")
-    if failure := first_failure(scratch):
-        sys.exit(f"the tests are red without any break: {failure}")
+    for suite in [s for s in SUITES.values() if any(suite_of(m) is s for m in chosen)]:
+        if not build(scratch, suite, args.jobs):
+            sys.exit(f"the sound sources do not build: {suite.folder}")
+        if failure := first_failure(scratch, suite):
+            sys.exit(f"the tests are red without any break: {failure}")
 
     noticed = 0
     for number, mutation in enumerate(chosen, 1):

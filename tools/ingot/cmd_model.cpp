@@ -5,6 +5,7 @@
 #include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "commands.hpp"
 #include "dtype.hpp"
@@ -65,6 +66,7 @@ Json to_json(const KernelProblem& p, const KernelShape& s, const Modelled& m) {
           {"l2_clocks", m.clocks.l2},
           {"threadgroup_clocks", m.clocks.threadgroup},
           {"utilisation", m.utilisation},
+          {"plain_utilisation", m.plain_utilisation},
           {"fill", m.fill},
           {"threadgroups", m.groups},
           {"memory_bound", m.memory_bound},
@@ -72,11 +74,46 @@ Json to_json(const KernelProblem& p, const KernelShape& s, const Modelled& m) {
           {"modelled_ginstrs", m.ginstrs}};
 }
 
-void add_row(TextTable& table, const KernelProblem& p, const KernelShape& s, const Modelled& m) {
+void add_row(TextTable& table, const KernelProblem& p, const KernelShape& s, const Modelled& m,
+             const std::string& published) {
   table.add({s.label, name(p.kernel), std::to_string(p.head_dim), fixed(m.clocks.tile, 0),
              fixed(m.clocks.issue, 0), fixed(m.clocks.l2, 0), fixed(m.clocks.threadgroup, 0),
-             percent(m.utilisation), percent(m.fill), fixed(m.seconds * 1e3, 3),
-             fixed(m.ginstrs, 0) + (m.memory_bound ? "*" : "")});
+             percent(m.utilisation), percent(m.plain_utilisation), published, percent(m.fill),
+             fixed(m.seconds * 1e3, 3), fixed(m.ginstrs, 0) + (m.memory_bound ? "*" : "")});
+}
+
+struct Mean {
+  std::string what;
+  double sum = 0, plain_sum = 0;
+  int points = 0;
+
+  void add(const Published& point) {
+    sum += 100 * std::abs(error_of(point));
+    plain_sum += 100 * std::abs(error_of(point, Terms::plain));
+    ++points;
+  }
+  std::string text() const {
+    return what + ": " + fixed(sum / points, 1) + " points (" + std::to_string(points) +
+           " figures; plain " + fixed(plain_sum / points, 1) + ")\n";
+  }
+};
+
+// What this chip's rows are worth: the mean error against what is published of it, or of the chips
+// there are figures of.
+std::string errors_text(const Chip& chip) {
+  std::vector<Mean> means;
+  for (const Published& point : published()) {
+    if (means.empty() || means.back().what != point.chip) means.push_back({point.chip});
+    means.back().add(point);
+  }
+  std::string text = "mean absolute error of the model against published figures (--published):\n";
+  bool own = false;
+  for (const Mean& mean : means) own = own || mean.what == chip.name;
+  if (!own) text += "  none is published of " + std::string(chip.name) + "; of others:\n";
+  for (const Mean& mean : means) {
+    if (!own || mean.what == chip.name) text += "  " + mean.text();
+  }
+  return text;
 }
 
 std::vector<Kernel> kernels_of(const std::string& pass) {
@@ -92,8 +129,8 @@ std::vector<Kernel> kernels_of(const std::string& pass) {
 void print_chip(const ModelOptions& o) {
   const Chip& chip = find_chip(o.chip);
   const Context context;
-  TextTable table({"blocks", "pass", "head_dim", "clk/tile", "issue", "L2", "tg", "ALU %", "fill %",
-                   "ms", "GINSTRS"});
+  TextTable table({"blocks", "pass", "head_dim", "clk/tile", "issue", "L2", "tg", "ALU %",
+                   "plain %", "published %", "fill %", "ms", "GINSTRS"});
   Json rows = Json::array();
   for (const std::int64_t head_dim : o.head_dims) {
     const Problem problem = problem_of(o, head_dim);
@@ -101,9 +138,11 @@ void print_chip(const ModelOptions& o) {
     const Json explained = Json::parse(plan.explain(INGOT_JSON));
     for (const Kernel kernel : kernels_of(o.pass)) {
       const KernelProblem p = kernel_problem(problem, kernel);
+      const Published* point = find_published(chip, p);
+      std::string figure = point == nullptr ? "" : percent(point->ginstrs / peak_ginstrs(chip));
       for (const KernelShape& s : {predecessor_shape(chip, p), planned_shape(explained, p)}) {
         const Modelled m = model(chip, p, s);
-        add_row(table, p, s, m);
+        add_row(table, p, s, m, std::exchange(figure, ""));
         rows.push_back(to_json(p, s, m));
       }
     }
@@ -118,58 +157,64 @@ void print_chip(const ModelOptions& o) {
             << o.seqlen << ", causal " << o.causal << "\n"
             << table.text()
             << "ALU %: credited instructions over issue slots of a full grid. GINSTRS and ms: this "
-               "call, with fill and launch; *: bound by memory.\n";
+               "call, with fill and launch; *: bound by memory. plain %: ALU % without the working "
+               "set of family 9 and newer. published %: measured, of one head without mask.\n"
+            << errors_text(chip);
+}
+
+Json to_json(const Published& point, double modelled) {
+  return {{"chip", point.chip},
+          {"pass", name(point.kernel)},
+          {"element_bytes", point.element_bytes},
+          {"head_dim", point.head_dim},
+          {"published_ginstrs", point.ginstrs},
+          {"modelled_ginstrs", modelled * peak_ginstrs(find_chip(point.chip))},
+          {"error_points", 100 * error_of(point)},
+          {"plain_error_points", 100 * error_of(point, Terms::plain)},
+          {"fit", point.fit == Fit::none      ? "none"
+                  : point.fit == Fit::overlap ? "overlap"
+                                              : "working_set"}};
+}
+
+void add_row(TextTable& table, const Published& point) {
+  const Chip& chip = find_chip(point.chip);
+  const KernelProblem p = problem_of(point);
+  const KernelShape s = predecessor_shape(chip, p);
+  const double modelled = tile_utilisation(chip, p, s);
+  table.add({point.chip, name(p.kernel), std::to_string(p.element_bytes),
+             std::to_string(p.head_dim), s.label.substr(s.label.rfind(' ') + 1),
+             fixed(point.ginstrs, 0), fixed(modelled * peak_ginstrs(chip), 0),
+             percent(point.ginstrs / peak_ginstrs(chip)), percent(modelled),
+             fixed(100 * error_of(point), 1) + (point.fit == Fit::none ? "~" : ""),
+             fixed(100 * error_of(point, Terms::plain), 1)});
 }
 
 // The model against every published figure of the predecessor, with the error beside each.
 void print_published(const ModelOptions& o) {
   TextTable table({"chip", "pass", "bytes", "head_dim", "blocks", "published", "modelled",
-                   "published %", "modelled %", "error"});
+                   "published %", "modelled %", "error", "plain error"});
   Json rows = Json::array();
-  struct Mean {
-    std::string what;
-    double sum = 0;
-    int points = 0;
-  };
   Mean fitted{"the 19 points of the fit"}, m1_max{"m1-max, all"}, m4{"m4, head_dim up to 128"},
-      m4_wide{"m4, head_dim above 128"};
+      m4_wide{"m4, head_dim above 128"}, unseen{"m4, figures that no fit saw"};
   for (const Published& point : published()) {
+    const bool old = std::string(point.chip) == "m1-max";
+    (old ? m1_max : point.head_dim <= 128 ? m4 : m4_wide).add(point);
+    if (point.fit == Fit::overlap) fitted.add(point);
+    if (!old && point.fit == Fit::none) unseen.add(point);
+    add_row(table, point);
     const Chip& chip = find_chip(point.chip);
     const KernelProblem p = problem_of(point);
-    const KernelShape s = predecessor_shape(chip, p);
-    const double modelled = tile_utilisation(chip, p, s);
-    const double measured = point.ginstrs / peak_ginstrs(chip);
-    const double error = 100 * (modelled - measured);
-    table.add({point.chip, name(p.kernel), std::to_string(p.element_bytes),
-               std::to_string(p.head_dim), s.label.substr(s.label.rfind(' ') + 1),
-               fixed(point.ginstrs, 0), fixed(modelled * peak_ginstrs(chip), 0), percent(measured),
-               percent(modelled), fixed(error, 1) + (point.fitted ? "" : "~")});
-    rows.push_back({{"chip", point.chip},
-                    {"pass", name(p.kernel)},
-                    {"element_bytes", p.element_bytes},
-                    {"head_dim", p.head_dim},
-                    {"published_ginstrs", point.ginstrs},
-                    {"modelled_ginstrs", modelled * peak_ginstrs(chip)},
-                    {"error_points", error},
-                    {"fitted", point.fitted}});
-    Mean& other = chip.family == 7 ? m1_max : (p.head_dim <= 128 ? m4 : m4_wide);
-    for (Mean* mean : {&other, point.fitted ? &fitted : nullptr}) {
-      if (mean == nullptr) continue;
-      mean->sum += std::abs(error);
-      ++mean->points;
-    }
+    rows.push_back(to_json(point, tile_utilisation(chip, p, predecessor_shape(chip, p))));
   }
   if (o.json) {
     std::cout << Json{{"modelled", true}, {"rows", rows}}.dump(2) << '\n';
     return;
   }
-  std::cout
-      << "metal-flash-attention: published GINSTRS beside this model of its blocks (modelled); "
-         "~: a point that the fit did not see\n"
-      << table.text();
-  for (const Mean& mean : {fitted, m1_max, m4, m4_wide}) {
-    std::cout << "mean absolute error, " << mean.what << ": " << fixed(mean.sum / mean.points, 1)
-              << " points (" << mean.points << " figures)\n";
+  std::cout << "metal-flash-attention: published GINSTRS beside this model of its blocks "
+               "(modelled); ~: a point that no fit saw; plain: without the working set\n"
+            << table.text();
+  for (const Mean& mean : {fitted, m1_max, m4, m4_wide, unseen}) {
+    std::cout << "mean absolute error, " << mean.text();
   }
 }
 

@@ -18,6 +18,11 @@ constexpr double mask_clocks = 8;
 constexpr double l2_bytes = 8, threadgroup_bytes = 16;
 // Parts of the data movement that issue does not hide: fitted to 19 published figures of M1 Max.
 constexpr double l2_exposed = 0.20, threadgroup_exposed = 0.15;
+// From family 9 on, registers, threadgroup memory and L1 share one cache (Apple: dynamic caching):
+// the bytes that a row keeps in use, its own operand, what is read again every step and paged
+// accumulators, crowd out what streams by. Fitted to the 30 published figures of M4 with head_dim
+// 32, 64, 128, 256, 384; the others check it.
+constexpr double row_bytes_at_ease = 512, exposed_per_row_byte = 0.16 / 1024;
 // Rows in flight (simdgroups times their rows) a core needs to issue at full rate, and what a
 // launch costs: fitted to the published figures by sequence length of one head on M1 Max. From
 // family 9 on kernels with only 96 rows in flight reach their modelled rate (dK/dV, head_dim 128,
@@ -115,6 +120,15 @@ double core_fill(const Chip& chip, const KernelShape& s, double groups) {
   return std::min(1.0, resident * s.simdgroups * s.rows_per_simdgroup / needed);
 }
 
+// The part of the traffic with L2 that issue does not hide.
+double exposed_part(const Chip& chip, const KernelProblem& p, const KernelShape& s, Terms terms) {
+  if (chip.family < 9 || terms == Terms::plain) return l2_exposed;
+  const double row_bytes =
+      (static_cast<double>(p.head_dim) + s.lhs_memory) * p.element_bytes + s.paged * 4;
+  const double crowding = std::max(row_bytes - row_bytes_at_ease, 0.0) * exposed_per_row_byte;
+  return std::min(l2_exposed + crowding, 1.0);
+}
+
 // Every operand and result once.
 double dram_bytes(const KernelProblem& p) {
   const double e = p.element_bytes, b = static_cast<double>(p.batch);
@@ -176,7 +190,8 @@ double worked_pairs(const KernelProblem& p, const KernelShape& s) {
   return pairs;
 }
 
-TileClocks tile_clocks(const Chip& chip, const KernelProblem& p, const KernelShape& s) {
+TileClocks tile_clocks(const Chip& chip, const KernelProblem& p, const KernelShape& s,
+                       Terms terms) {
   const double e = p.element_bytes, n = mma_count(p, s);
   const double softmax =
       p.kernel == Kernel::forward ? softmax_clocks_forward : softmax_clocks_backward;
@@ -190,19 +205,22 @@ TileClocks tile_clocks(const Chip& chip, const KernelProblem& p, const KernelSha
   t.l2 = step_bytes / tiles / l2_bytes;
   const double rhs_tiles = n * 8 / s.rows_per_simdgroup;
   t.threadgroup = ((rhs_tiles + s.lhs_tiles) * 64 * e + 64 * s.exchanged_bytes) / threadgroup_bytes;
+  t.l2_exposed = exposed_part(chip, p, s, terms);
   t.tile = std::max(
-      {t.issue + l2_exposed * t.l2 + threadgroup_exposed * t.threadgroup, t.l2, t.threadgroup});
+      {t.issue + t.l2_exposed * t.l2 + threadgroup_exposed * t.threadgroup, t.l2, t.threadgroup});
   return t;
 }
 
-double tile_utilisation(const Chip& chip, const KernelProblem& p, const KernelShape& s) {
-  return 64 * credited_per_pair(p) / 32 / tile_clocks(chip, p, s).tile;
+double tile_utilisation(const Chip& chip, const KernelProblem& p, const KernelShape& s,
+                        Terms terms) {
+  return 64 * credited_per_pair(p) / 32 / tile_clocks(chip, p, s, terms).tile;
 }
 
 Modelled model(const Chip& chip, const KernelProblem& p, const KernelShape& s) {
   Modelled m;
   m.clocks = tile_clocks(chip, p, s);
   m.utilisation = tile_utilisation(chip, p, s);
+  m.plain_utilisation = tile_utilisation(chip, p, s, Terms::plain);
   const double groups = groups_of(p, s);
   m.groups = static_cast<std::int64_t>(groups);
   // The busiest core decides: it runs ceil(groups / cores) threadgroups of average length.

@@ -65,14 +65,20 @@ struct KernelShape {
 /// Clocks of one score tile, by cause. `tile` is their sum with imperfect overlap.
 struct TileClocks {
   double issue = 0, l2 = 0, threadgroup = 0, tile = 0;
+  double l2_exposed = 0;  ///< part of l2 that issue does not hide
 };
+
+/// plain: one exposed part of L2 traffic for all. working_set: from family 9 on, more of it the
+/// more bytes a row keeps in use.
+enum class Terms : std::uint8_t { plain, working_set };
 
 struct Modelled {
   TileClocks clocks;
   double utilisation = 0;  ///< credited instructions over what the ALUs could issue; full grid
-  double fill = 0;         ///< how far the grid keeps every core busy, 0..1
-  double seconds = 0;      ///< of this call, launch included
-  double ginstrs = 0;      ///< credited instructions of this call, 1e9 a second
+  double plain_utilisation = 0;  ///< the same by Terms::plain
+  double fill = 0;               ///< how far the grid keeps every core busy, 0..1
+  double seconds = 0;            ///< of this call, launch included
+  double ginstrs = 0;            ///< credited instructions of this call, 1e9 a second
   bool memory_bound = false;
   std::int64_t groups = 0;
 };
@@ -83,13 +89,19 @@ double credited_per_pair(const KernelProblem& problem);
 double visible_pairs(const KernelProblem& problem);
 double worked_pairs(const KernelProblem& problem, const KernelShape& shape);
 
-TileClocks tile_clocks(const Chip& chip, const KernelProblem& problem, const KernelShape& shape);
+TileClocks tile_clocks(const Chip& chip, const KernelProblem& problem, const KernelShape& shape,
+                       Terms terms = Terms::working_set);
 /// Credited instructions of a full grid over what the ALUs could issue.
-double tile_utilisation(const Chip& chip, const KernelProblem& problem, const KernelShape& shape);
+double tile_utilisation(const Chip& chip, const KernelProblem& problem, const KernelShape& shape,
+                        Terms terms = Terms::working_set);
 Modelled model(const Chip& chip, const KernelProblem& problem, const KernelShape& shape);
 
 /// The block shapes of metal-flash-attention for this chip, precision and head_dim.
 KernelShape predecessor_shape(const Chip& chip, const KernelProblem& problem);
+
+/// What a published figure was used for: the two overlap factors (plain), the working set of
+/// family 9 and newer, or nothing but to compare.
+enum class Fit : std::uint8_t { none, overlap, working_set };
 
 /// A published measurement of metal-flash-attention: one head, long sequences.
 struct Published {
@@ -97,10 +109,15 @@ struct Published {
   Kernel kernel;
   int element_bytes, head_dim;
   double ginstrs;
-  bool fitted;  ///< one of the 19 points the two overlap factors were fitted to
+  Fit fit;
 };
 std::span<const Published> published();
 KernelProblem problem_of(const Published& point);
+
+/// Modelled less published utilisation, of all the ALUs could issue.
+double error_of(const Published& point, Terms terms = Terms::working_set);
+/// The figure of this chip for this kernel, precision and head_dim, or null.
+const Published* find_published(const Chip& chip, const KernelProblem& problem);
 
 /// Published figures of one f32 head with head_dim 64 by sequence length: what launches and grids
 /// that do not fill the chip cost.

@@ -112,43 +112,55 @@ const BlockRow& row_of(Table table, std::int64_t head_dim) {
   return table.back();
 }
 
-// The published tables of metal-flash-attention ("FlashAttention Variants"): M1 Max, N = 16384;
-// M4, N = 8192. `fitted` marks the points of the fit.
+// The published tables of metal-flash-attention ("FlashAttention Variants"), head_dim 32 and more:
+// M1 Max, N = 16384; M4, N = 8192.
 constexpr Kernel fwd = Kernel::forward, dq = Kernel::dq, dkv = Kernel::dkv;
+constexpr Fit ov = Fit::overlap, ws = Fit::working_set, no = Fit::none;
 constexpr Published published_table[] = {
-    {"m1-max", fwd, 2, 32, 4845, false},  {"m1-max", dq, 2, 32, 4690, true},
-    {"m1-max", dkv, 2, 32, 4322, true},   {"m1-max", fwd, 2, 64, 4720, true},
-    {"m1-max", dq, 2, 64, 4411, true},    {"m1-max", dkv, 2, 64, 4163, true},
-    {"m1-max", fwd, 2, 96, 4642, false},  {"m1-max", dq, 2, 96, 4425, false},
-    {"m1-max", dkv, 2, 96, 4295, false},  {"m1-max", fwd, 2, 128, 4595, true},
-    {"m1-max", dq, 2, 128, 4411, true},   {"m1-max", dkv, 2, 128, 4217, true},
-    {"m1-max", fwd, 2, 192, 4613, false}, {"m1-max", dq, 2, 192, 4424, false},
-    {"m1-max", dkv, 2, 192, 4238, false}, {"m1-max", fwd, 2, 256, 4633, true},
-    {"m1-max", dq, 2, 256, 4444, true},   {"m1-max", dkv, 2, 256, 4262, true},
-    {"m1-max", fwd, 2, 384, 4447, true},  {"m1-max", dq, 2, 384, 4379, false},
-    {"m1-max", dkv, 2, 384, 3765, false}, {"m1-max", fwd, 4, 32, 4197, false},
-    {"m1-max", dq, 4, 32, 2978, false},   {"m1-max", dkv, 4, 32, 2866, false},
-    {"m1-max", fwd, 4, 64, 3605, true},   {"m1-max", dq, 4, 64, 3340, true},
-    {"m1-max", dkv, 4, 64, 3311, true},   {"m1-max", fwd, 4, 128, 3640, true},
-    {"m1-max", dq, 4, 128, 3490, true},   {"m1-max", dkv, 4, 128, 3398, true},
-    {"m1-max", fwd, 4, 256, 3650, true},  {"m1-max", dq, 4, 256, 3203, false},
-    {"m1-max", dkv, 4, 256, 3036, false}, {"m1-max", fwd, 4, 384, 3421, false},
-    {"m1-max", dq, 4, 384, 2921, false},  {"m1-max", dkv, 4, 384, 2778, false},
-    {"m4", fwd, 2, 32, 1785, false},      {"m4", dq, 2, 32, 1717, false},
-    {"m4", dkv, 2, 32, 1695, false},      {"m4", fwd, 2, 64, 1740, false},
-    {"m4", dq, 2, 64, 1689, false},       {"m4", dkv, 2, 64, 1622, false},
-    {"m4", fwd, 2, 128, 1663, false},     {"m4", dq, 2, 128, 1604, false},
-    {"m4", dkv, 2, 128, 1568, false},     {"m4", fwd, 2, 256, 1485, false},
-    {"m4", dq, 2, 256, 1469, false},      {"m4", dkv, 2, 256, 1335, false},
-    {"m4", fwd, 2, 384, 1321, false},     {"m4", dq, 2, 384, 1268, false},
-    {"m4", dkv, 2, 384, 1155, false},     {"m4", fwd, 4, 32, 1500, false},
-    {"m4", dq, 4, 32, 1461, false},       {"m4", dkv, 4, 32, 1428, false},
-    {"m4", fwd, 4, 64, 1400, false},      {"m4", dq, 4, 64, 1414, false},
-    {"m4", dkv, 4, 64, 1373, false},      {"m4", fwd, 4, 128, 1339, false},
-    {"m4", dq, 4, 128, 1248, false},      {"m4", dkv, 4, 128, 1232, false},
-    {"m4", fwd, 4, 256, 978, false},      {"m4", dq, 4, 256, 954, false},
-    {"m4", dkv, 4, 256, 905, false},      {"m4", fwd, 4, 384, 889, false},
-    {"m4", dq, 4, 384, 877, false},       {"m4", dkv, 4, 384, 864, false}};
+    {"m1-max", fwd, 2, 32, 4845, no},  {"m1-max", dq, 2, 32, 4690, ov},
+    {"m1-max", dkv, 2, 32, 4322, ov},  {"m1-max", fwd, 2, 64, 4720, ov},
+    {"m1-max", dq, 2, 64, 4411, ov},   {"m1-max", dkv, 2, 64, 4163, ov},
+    {"m1-max", fwd, 2, 80, 4552, no},  {"m1-max", dq, 2, 80, 4278, no},
+    {"m1-max", dkv, 2, 80, 3957, no},  {"m1-max", fwd, 2, 96, 4642, no},
+    {"m1-max", dq, 2, 96, 4425, no},   {"m1-max", dkv, 2, 96, 4295, no},
+    {"m1-max", fwd, 2, 128, 4595, ov}, {"m1-max", dq, 2, 128, 4411, ov},
+    {"m1-max", dkv, 2, 128, 4217, ov}, {"m1-max", fwd, 2, 160, 4603, no},
+    {"m1-max", dq, 2, 160, 4414, no},  {"m1-max", dkv, 2, 160, 4221, no},
+    {"m1-max", fwd, 2, 192, 4613, no}, {"m1-max", dq, 2, 192, 4424, no},
+    {"m1-max", dkv, 2, 192, 4238, no}, {"m1-max", fwd, 2, 256, 4633, ov},
+    {"m1-max", dq, 2, 256, 4444, ov},  {"m1-max", dkv, 2, 256, 4262, ov},
+    {"m1-max", fwd, 2, 384, 4447, ov}, {"m1-max", dq, 2, 384, 4379, no},
+    {"m1-max", dkv, 2, 384, 3765, no}, {"m1-max", fwd, 4, 32, 4197, no},
+    {"m1-max", dq, 4, 32, 2978, no},   {"m1-max", dkv, 4, 32, 2866, no},
+    {"m1-max", fwd, 4, 48, 4152, no},  {"m1-max", dq, 4, 48, 3041, no},
+    {"m1-max", dkv, 4, 48, 3202, no},  {"m1-max", fwd, 4, 64, 3605, ov},
+    {"m1-max", dq, 4, 64, 3340, ov},   {"m1-max", dkv, 4, 64, 3311, ov},
+    {"m1-max", fwd, 4, 128, 3640, ov}, {"m1-max", dq, 4, 128, 3490, ov},
+    {"m1-max", dkv, 4, 128, 3398, ov}, {"m1-max", fwd, 4, 256, 3650, ov},
+    {"m1-max", dq, 4, 256, 3203, no},  {"m1-max", dkv, 4, 256, 3036, no},
+    {"m1-max", fwd, 4, 384, 3421, no}, {"m1-max", dq, 4, 384, 2921, no},
+    {"m1-max", dkv, 4, 384, 2778, no}, {"m4", fwd, 2, 32, 1785, ws},
+    {"m4", dq, 2, 32, 1717, ws},       {"m4", dkv, 2, 32, 1695, ws},
+    {"m4", fwd, 2, 64, 1740, ws},      {"m4", dq, 2, 64, 1689, ws},
+    {"m4", dkv, 2, 64, 1622, ws},      {"m4", fwd, 2, 96, 1722, no},
+    {"m4", dq, 2, 96, 1625, no},       {"m4", dkv, 2, 96, 1600, no},
+    {"m4", fwd, 2, 128, 1663, ws},     {"m4", dq, 2, 128, 1604, ws},
+    {"m4", dkv, 2, 128, 1568, ws},     {"m4", fwd, 2, 160, 1648, no},
+    {"m4", dq, 2, 160, 1605, no},      {"m4", dkv, 2, 160, 1498, no},
+    {"m4", fwd, 2, 192, 1545, no},     {"m4", dq, 2, 192, 1546, no},
+    {"m4", dkv, 2, 192, 1408, no},     {"m4", fwd, 2, 256, 1485, ws},
+    {"m4", dq, 2, 256, 1469, ws},      {"m4", dkv, 2, 256, 1335, ws},
+    {"m4", fwd, 2, 384, 1321, ws},     {"m4", dq, 2, 384, 1268, ws},
+    {"m4", dkv, 2, 384, 1155, ws},     {"m4", fwd, 4, 32, 1500, ws},
+    {"m4", dq, 4, 32, 1461, ws},       {"m4", dkv, 4, 32, 1428, ws},
+    {"m4", fwd, 4, 64, 1400, ws},      {"m4", dq, 4, 64, 1414, ws},
+    {"m4", dkv, 4, 64, 1373, ws},      {"m4", fwd, 4, 128, 1339, ws},
+    {"m4", dq, 4, 128, 1248, ws},      {"m4", dkv, 4, 128, 1232, ws},
+    {"m4", fwd, 4, 192, 1214, no},     {"m4", dq, 4, 192, 1166, no},
+    {"m4", dkv, 4, 192, 951, no},      {"m4", fwd, 4, 256, 978, ws},
+    {"m4", dq, 4, 256, 954, ws},       {"m4", dkv, 4, 256, 905, ws},
+    {"m4", fwd, 4, 384, 889, ws},      {"m4", dq, 4, 384, 877, ws},
+    {"m4", dkv, 4, 384, 864, ws}};
 
 constexpr PublishedLength length_table[] = {{"m1-max", 128, 37},    {"m1-max", 512, 166},
                                             {"m1-max", 1024, 597},  {"m1-max", 2048, 1449},
@@ -227,6 +239,24 @@ KernelProblem problem_of(const Published& point) {
           .head_dim_v = point.head_dim,
           .seqlen_q = n,
           .seqlen_k = n};
+}
+
+double error_of(const Published& point, Terms terms) {
+  const Chip& chip = find_chip(point.chip);
+  const KernelProblem p = problem_of(point);
+  return tile_utilisation(chip, p, predecessor_shape(chip, p), terms) -
+         point.ginstrs / peak_ginstrs(chip);
+}
+
+const Published* find_published(const Chip& chip, const KernelProblem& p) {
+  for (const Published& point : published_table) {
+    if (std::string(point.chip) == chip.name && point.kernel == p.kernel &&
+        point.element_bytes == p.element_bytes && point.head_dim == p.head_dim &&
+        point.head_dim == p.head_dim_v) {
+      return &point;
+    }
+  }
+  return nullptr;
 }
 
 std::span<const PublishedLength> published_lengths() { return length_table; }

@@ -14,6 +14,20 @@ constexpr std::size_t page_bytes = 16384;
 
 [[noreturn]] void fail(const std::string& message) { throw Error(Code::invalid_argument, message); }
 
+/// Host memory as the GPU sees it.
+struct Mapped {
+  NS::SharedPtr<MTL::Buffer> buffer;  ///< whole pages; null where the GPU cannot have them
+  NS::UInteger offset = 0;            ///< of the memory in them
+};
+
+Mapped map_pages(MTL::Device* device, std::byte* start, std::size_t bytes) {
+  const std::size_t before = reinterpret_cast<std::uintptr_t>(start) % page_bytes;
+  const std::size_t pages = (before + bytes + page_bytes - 1) / page_bytes;
+  return {NS::TransferPtr(device->newBuffer(start - before, pages * page_bytes,
+                                            MTL::ResourceStorageModeShared, nullptr)),
+          before};
+}
+
 }  // namespace
 
 /// The part of the caller's buffer that a tensor uses, checked.
@@ -61,10 +75,8 @@ Call::Region Call::region(const char* name, void* data, const View& view) {
   const auto before = static_cast<NS::UInteger>(-span.low);
   std::byte* const start = static_cast<std::byte*>(data) + span.low;
   if (reinterpret_cast<std::uintptr_t>(start) % page_bytes == 0) {
-    const std::size_t pages = (span.bytes() + page_bytes - 1) / page_bytes;
-    auto wrapped = NS::TransferPtr(device_.handle()->newBuffer(
-        start, pages * page_bytes, MTL::ResourceStorageModeShared, nullptr));
-    if (wrapped) return {{completion_->keep(std::move(wrapped)), before}, nullptr};
+    Mapped mapped = map_pages(device_.handle(), start, span.bytes());
+    if (mapped.buffer) return {{completion_->keep(std::move(mapped.buffer)), before}, nullptr};
   }
   MTL::Buffer* copy = completion_->keep(device_.buffers()->take(span.bytes(), name));
   return {{copy, before}, static_cast<std::byte*>(copy->contents()) + before};
@@ -96,12 +108,21 @@ void Call::bind_nothing(int index) { bindings_[index] = {dummy()}; }
 
 void Call::take_workspace(std::span<std::byte> given, std::size_t bytes) {
   if (bytes == 0) return;
-  if (submission_.memory == Memory::metal_slice && given.data() != nullptr) {
+  if (given.data() == nullptr) {
+    workspace_.buffer = temporary(bytes, "the workspace");
+    return;
+  }
+  if (submission_.memory == Memory::metal_slice) {
     constexpr std::int64_t alignment = 64;
     workspace_ = slice("workspace", given.data(), {0, static_cast<std::int64_t>(bytes)}, alignment);
     return;
   }
-  workspace_.buffer = temporary(bytes, "the workspace");
+  Mapped mapped = map_pages(device_.handle(), given.data(), bytes);
+  if (!mapped.buffer) {
+    fail("workspace: must be memory that the GPU can map, is " + std::to_string(bytes) +
+         " bytes that it cannot (NULL: ingot's own)");
+  }
+  workspace_ = {completion_->keep(std::move(mapped.buffer)), mapped.offset};
 }
 
 /// Memory that is free again when the call has run.

@@ -42,7 +42,8 @@ class Call {
   void bind_output(int index, const char* name, const Tensor& tensor, const View& view);
   /// For an index whose kernel argument is not looked at.
   void bind_nothing(int index);
-  /// Workspace of the call: the caller's where it is a slice, else the pool's.
+  /// Workspace of the call: the caller's slice or address (the pages around it are mapped), or,
+  /// without one, the pool's. Throws Error(invalid_argument) for memory that the GPU cannot have.
   void take_workspace(std::span<std::byte> given, std::size_t bytes);
   void bind_workspace(int index, std::size_t offset);
 

@@ -33,14 +33,15 @@ DeviceCaps caps_of(MTL::Device* device) {
   return caps;
 }
 
-/// The language that the kernels are written in. Newer systems would take a newer one, but the
-/// same text should mean the same everywhere.
-constexpr MTL::LanguageVersion language = MTL::LanguageVersion3_1;
+MTL::LanguageVersion version_of(Language language) {
+  return static_cast<MTL::LanguageVersion>((language.major << 16) + language.minor);
+}
+static_assert(MTL::LanguageVersion3_1 == (3 << 16) + 1);
 
 /// Infinities and NaN have a meaning in attention: no fast mathematics but where a kernel says so.
 NS::SharedPtr<MTL::CompileOptions> compile_options(const DeviceCaps& caps) {
   auto options = NS::TransferPtr(MTL::CompileOptions::alloc()->init());
-  options->setLanguageVersion(language);
+  options->setLanguageVersion(version_of(language_of(caps)));
   if (caps.os_major >= 15) {
     options->setMathMode(MTL::MathModeSafe);
     options->setMathFloatingPointFunctions(MTL::MathFloatingPointFunctionsPrecise);
@@ -54,15 +55,17 @@ NS::SharedPtr<MTL::CompileOptions> compile_options(const DeviceCaps& caps) {
   throw Error(Code::compile_failed, "compile_failed: " + text.file + ": " + log);
 }
 
-/// Registers a kernel needs may leave room for fewer threads than its plan has.
-void check_limits(const KernelText& text, MTL::ComputePipelineState* state,
+/// Registers a kernel needs may leave room for fewer threads than its plan has, or the device may
+/// allow fewer to any kernel.
+void check_threads(const KernelText& text, NS::UInteger allowed) {
+  if (allowed >= static_cast<NS::UInteger>(text.threads)) return;
+  throw Error(Code::unsupported, "unsupported: " + text.file + ": needs " +
+                                     std::to_string(text.threads) +
+                                     " threads, this device allows it " + std::to_string(allowed));
+}
+
+void check_memory(const KernelText& text, MTL::ComputePipelineState* state,
                   const DeviceCaps& caps) {
-  const auto threads = static_cast<std::int64_t>(state->maxTotalThreadsPerThreadgroup());
-  if (threads < text.threads) {
-    throw Error(Code::unsupported,
-                "unsupported: " + text.file + ": needs " + std::to_string(text.threads) +
-                    " threads, this device allows it " + std::to_string(threads));
-  }
   const std::int64_t bytes =
       text.threadgroup_bytes + static_cast<std::int64_t>(state->staticThreadgroupMemoryLength());
   if (bytes > caps.max_threadgroup_bytes) {
@@ -102,12 +105,14 @@ std::shared_ptr<const Pipeline> Device::compile(const KernelText& text) const {
   const auto function = NS::TransferPtr(library->newFunction(to_string(text.entry)));
   if (!function) fail_to_compile(text, "has no kernel function " + text.entry);
 
+  check_threads(text, device_->maxThreadsPerThreadgroup().width);  // what a pipeline may be told
   const std::string key = caps_.chip + '\n' + std::to_string(caps_.os_major) + '.' +
                           std::to_string(caps_.os_minor) + '\n' + text.source;
   auto state = make_pipeline(device_.get(), function.get(), text.threads,
                              disk_cache_.path_for(key, ".metalarchive").string(), &error);
   if (!state) fail_to_compile(text, text_of(error));
-  check_limits(text, state.get(), caps_);
+  check_threads(text, state->maxTotalThreadsPerThreadgroup());
+  check_memory(text, state.get(), caps_);
   return std::make_shared<const Pipeline>(Pipeline{std::move(state)});
 }
 
