@@ -38,6 +38,7 @@ __all__ = [
     "attention_backward",
     "devices",
     "explain",
+    "set_num_threads",
 ]
 
 
@@ -80,19 +81,14 @@ def attention(
         )
     o = adapter.empty((*shape[:3], v.shape[-1]), q)
     lse = adapter.empty_float32(shape[:3], q) if return_lse else None
+    stream = adapter.stream(q)
     view = adapter.view
-    if view is not None:
-        q, k, v = view(q), view(k), view(v)
-    _core.forward(
-        q,
-        k,
-        v,
-        o if view is None else view(o),
-        lse,
-        *options,
-        device or "",
-        adapter.stream(q),
-    )
+    if view is None:
+        adapter.forward(q, k, v, o, lse, *options, device or "", stream)
+    else:
+        lse_view = None if lse is None else view(lse)
+        arrays = (view(q), view(k), view(v), view(o), lse_view)
+        adapter.forward(*arrays, *options, device or "", stream)
     if adapter.finish is not None:
         o, lse = adapter.finish(o, q), lse if lse is None else adapter.finish(lse, q)
     return (o, lse) if return_lse else o
@@ -121,7 +117,7 @@ def attention_backward(
     adapter = adapter_of(q)
     gradients = [adapter.empty(x.shape, x) for x in (q, k, v)]
     view = adapter.view or (lambda x: x)
-    _core.backward(
+    adapter.backward(
         *(view(x) for x in (q, k, v, o, lse, dout)),
         *(view(x) for x in gradients),
         *options,
@@ -136,6 +132,12 @@ def attention_backward(
 def devices():
     """[(name, description)] of this machine, preferred first."""
     return _core.devices()
+
+
+def set_num_threads(num_threads):
+    """Threads of device "cpu" for calls from now on, the caller's own included; 0, which is the
+    start: all that the process may use. The results do not depend on it, not in one bit."""
+    _core.set_num_threads(num_threads)
 
 
 def explain(

@@ -7,8 +7,8 @@
 
 The operators are torch.ops.ingot.attention_forward and attention_backward: they have fake (meta)
 kernels, so they run under torch.compile without graph breaks, and work is queued on the current
-CUDA stream, so they can be captured in CUDA graphs. Gradients are deterministic. Double backward is
-not there: it raises.
+CUDA stream, so they can be captured in CUDA graphs. On MPS (untried on hardware) it is encoded into
+PyTorch's own command buffer. Gradients are deterministic. Double backward is not there: it raises.
 """
 
 import contextlib
@@ -22,13 +22,23 @@ from ingot._options import option_values
 __all__ = ["attention", "register_flash_attention", "scaled_dot_product_attention", "sdpa"]
 
 
-def _stream(tensor):
-    return torch.cuda.current_stream(tensor.device).cuda_stream if tensor.is_cuda else 0
+_DEVICES = ("cpu", "cuda", "mps")
 
 
-def _check_device(tensor):
-    if tensor.device.type not in ("cpu", "cuda"):
-        raise Unsupported(f"q: must be on a CPU or CUDA device, got {tensor.device}")
+def _run(function, tensors, options):
+    """function(tensors, options, device, stream) of _core, in the order of PyTorch's own work."""
+    device = tensors[0].device
+    if device.type == "cpu":
+        return function(*tensors, *options, "", 0)
+    if device.type == "cuda":
+        stream = torch.cuda.current_stream(device).cuda_stream
+        return function(*tensors, *options, "", stream)
+    if device.type != "mps":
+        raise Unsupported(f"q: must be on a CPU, CUDA or MPS device, got {device}")
+    from ingot import _torch_mps
+
+    slices = [_torch_mps.view(x) for x in tensors]
+    return _torch_mps.encode(lambda commands: function(*slices, *options, "", commands))
 
 
 @torch.library.custom_op("ingot::attention_forward", mutates_args=())
@@ -42,10 +52,9 @@ def _forward(
     scale: float,
     softcap: float,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    _check_device(q)
     o, lse = _empty_outputs(q, v)
-    options = (causal, window_left, window_right, scale, softcap, "", _stream(q))
-    _core.forward(q, k, v, o, lse, *options)
+    options = (causal, window_left, window_right, scale, softcap)
+    _run(_core.forward, (q, k, v, o, lse), options)
     return o, lse
 
 
@@ -80,8 +89,8 @@ def _backward(
     softcap: float,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     gradients = _empty_gradients(q, k, v)
-    options = (causal, window_left, window_right, scale, softcap, "", _stream(q))
-    _core.backward(q, k, v, o, lse, dout, *gradients, *options)
+    options = (causal, window_left, window_right, scale, softcap)
+    _run(_core.backward, (q, k, v, o, lse, dout, *gradients), options)
     return gradients
 
 
@@ -148,17 +157,26 @@ def scaled_dot_product_attention(
     """
     if fallback not in (None, "torch"):
         raise InvalidArgument(f'fallback: must be None or "torch", got {fallback!r}')
+
+    def in_torch():
+        return _torch_sdpa(
+            query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
+        )
+
     reason = _unsupported(query, key, value, attn_mask, dropout_p, is_causal, scale, enable_gqa)
     if reason is not None:
         if fallback is None:
             raise Unsupported(f'{reason} (fallback="torch" runs PyTorch\'s own)')
-        return _torch_sdpa(
-            query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
-        )
+        return in_torch()
     causal = "top_left" if is_causal else _causal_of(attn_mask)
     shape = (*query.shape[:-1], value.shape[-1])
     q, k, v = (_as_4d(x) for x in (query, key, value))
-    return attention(q, k, v, causal=causal, scale=scale).reshape(shape)
+    try:
+        return attention(q, k, v, causal=causal, scale=scale).reshape(shape)
+    except Unsupported:  # of this device
+        if fallback is None:
+            raise
+        return in_torch()
 
 
 def _causal_of(mask):
@@ -188,12 +206,12 @@ def _unsupported(query, key, value, attn_mask, dropout_p, is_causal, scale, enab
         return f"dropout_p: must be 0, got {dropout_p}"
     if scale == 0:
         return "scale: must not be 0, got 0"
-    if query.device.type not in ("cpu", "cuda"):
-        return f"query: must be on a CPU or CUDA device, got {query.device}"
+    if query.device.type not in _DEVICES:
+        return f"query: must be on a CPU, CUDA or MPS device, got {query.device}"
     dtypes = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
     if query.dtype not in dtypes:
         return f"query.dtype: must be a floating-point type of 16, 32 or 64 bits, got {query.dtype}"
-    if query.dtype == torch.float64 and query.is_cuda:
+    if query.dtype == torch.float64 and query.device.type != "cpu":
         return "query.dtype: must be of 16 or 32 bits on a GPU, got torch.float64"
     if query.dim() < 2 or query.dim() != key.dim() or key.dim() != value.dim():
         ranks = f"{query.dim()}, {key.dim()}, {value.dim()}"

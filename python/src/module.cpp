@@ -7,6 +7,7 @@
 #include "calls.hpp"
 #include "errors.hpp"
 #include "jax_calls.hpp"
+#include "shared_context.hpp"
 
 NB_MODULE(_core, m) {
   using namespace nanobind::literals;
@@ -16,6 +17,13 @@ NB_MODULE(_core, m) {
   nb::set_leak_warnings(false);
   m.attr("version") = ingot_version();
   m.def("set_exceptions", &ingot_python::set_exceptions);
+  m.def("set_num_threads", [](std::int32_t num_threads) {
+    ingot_python::check(ingot_python::set_num_threads(num_threads));
+  });
+  nb::class_<ingot_python::MetalTensor>(m, "MetalTensor")
+      .def(nb::init<std::uintptr_t, std::size_t, const std::string&,
+                    const std::vector<std::int64_t>&, const std::vector<std::int64_t>&>(),
+           "buffer"_a, "offset"_a, "dtype"_a, "shape"_a, "strides"_a);
   m.def("devices", &ingot_python::devices);
   m.def("jax_handlers", [] {
     using ingot_python::xla::CallFrame;

@@ -1,5 +1,6 @@
 """ingot.attention on NumPy arrays: numbers, layouts, dtypes, errors, threads, signals."""
 
+import importlib.metadata
 import json
 import os
 import signal
@@ -183,6 +184,20 @@ def test_explain_and_devices():
         ingot.explain(seqlen_q=8, head_dim=64, format="xml")
 
 
+def test_number_of_threads_changes_no_bit(make):
+    inputs = make(1, 4, 4, 256, 256, 64)
+    want = ingot.attention(*inputs)
+    try:
+        for count in (1, 3):
+            ingot.set_num_threads(count)
+            assert dict(ingot.devices())["cpu"].split(", ")[-1].startswith(f"{count} thread")
+            np.testing.assert_array_equal(ingot.attention(*inputs), want)
+        with pytest.raises(ingot.InvalidArgument, match="num_threads: must be from 0 to .*, got -1"):
+            ingot.set_num_threads(-1)
+    finally:
+        ingot.set_num_threads(0)
+
+
 def test_threads_run_at_the_same_time(make):
     inputs = make(1, 4, 4, 256, 256, 64)
     want = ingot.attention(*inputs)
@@ -236,3 +251,9 @@ def test_import_brings_no_package_along():
     program = f"import sys, ingot; print([m for m in {heavy} if m in sys.modules])"
     output = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert output.stdout == "[]\n", output.stderr
+
+
+def test_the_program_is_installed():
+    script = next(f for f in importlib.metadata.files("ingot") if f.name in ("ingot", "ingot.exe"))
+    output = subprocess.run([script.locate(), "--version"], capture_output=True, text=True)
+    assert ingot.__version__ in output.stdout
