@@ -159,7 +159,7 @@ class Mlx(Adapter):
 
 
 _PACKAGES = {"torch": Torch, "cupy": CuPy, "jaxlib": Jax, "jax": Jax, "mlx": Mlx}
-_adapters = {}
+_adapters: dict[type, Adapter] = {}
 
 
 def adapter_of(q):
