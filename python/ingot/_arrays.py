@@ -53,7 +53,7 @@ class Torch(Adapter):
         return self._torch.empty(shape, dtype=self._torch.float32, device=like.device)
 
     def view(self, tensor):
-        return tensor.detach()
+        return tensor.detach() if tensor.requires_grad else tensor
 
     def stream(self, tensor):
         if tensor.is_cuda:

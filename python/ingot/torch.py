@@ -41,25 +41,29 @@ def _run(function, tensors, options):
     return _torch_mps.encode(lambda commands: function(*slices, *options, "", commands))
 
 
-@torch.library.custom_op("ingot::attention_forward", mutates_args=())
-def _forward(
-    q: torch.Tensor,
-    k: torch.Tensor,
-    v: torch.Tensor,
-    causal: int,
-    window_left: int,
-    window_right: int,
-    scale: float,
-    softcap: float,
-) -> tuple[torch.Tensor, torch.Tensor]:
+# torch.library.custom_op would do the same by wrappers that double the cost of a small call.
+_OPTIONS = "int causal, int window_left, int window_right, float scale, float softcap"
+_library = torch.library.Library("ingot", "DEF")
+
+
+def _define(name, tensors, results):
+    """Registers torch.ops.ingot.<name>(tensors, options); what it is decorated on computes it for
+    all devices. Outputs follow the memory order of q, so the compiler must keep that."""
+    kept = getattr(torch.Tag, "needs_exact_strides", torch.Tag.needs_fixed_stride_order)
+    schema = f"{name}({', '.join(f'Tensor {t}' for t in tensors)}, {_OPTIONS}) -> ({results})"
+    _library.define(schema, tags=(torch.Tag.pt2_compliant_tag, kept))
+    return lambda function: _library.impl(name, function, "CompositeExplicitAutograd")
+
+
+@_define("attention_forward", ("q", "k", "v"), "Tensor, Tensor")
+def _(q, k, v, *options):
     o, lse = _empty_outputs(q, v)
-    options = (causal, window_left, window_right, scale, softcap)
     _run(_core.forward, (q, k, v, o, lse), options)
     return o, lse
 
 
-@_forward.register_fake
-def _(q, k, v, causal, window_left, window_right, scale, softcap):
+@torch.library.register_fake("ingot::attention_forward", lib=_library)
+def _(q, k, v, *options):
     return _empty_outputs(q, v)
 
 
@@ -74,29 +78,26 @@ def _empty_outputs(q, v):
     return o, q.new_empty((batch, heads, seqlen), dtype=torch.float32)
 
 
-@torch.library.custom_op("ingot::attention_backward", mutates_args=())
-def _backward(
-    q: torch.Tensor,
-    k: torch.Tensor,
-    v: torch.Tensor,
-    o: torch.Tensor,
-    lse: torch.Tensor,
-    dout: torch.Tensor,
-    causal: int,
-    window_left: int,
-    window_right: int,
-    scale: float,
-    softcap: float,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+_SAVED = ("q", "k", "v", "o", "lse")
+
+
+@_define("attention_backward", (*_SAVED, "dout"), "Tensor, Tensor, Tensor")
+def _(q, k, v, o, lse, dout, *options):
     gradients = _empty_gradients(q, k, v)
-    options = (causal, window_left, window_right, scale, softcap)
     _run(_core.backward, (q, k, v, o, lse, dout, *gradients), options)
     return gradients
 
 
-@_backward.register_fake
-def _(q, k, v, o, lse, dout, causal, window_left, window_right, scale, softcap):
+@torch.library.register_fake("ingot::attention_backward", lib=_library)
+def _(q, k, v, o, lse, dout, *options):
     return _empty_gradients(q, k, v)
+
+
+def _differentiate_twice(ctx, *_):
+    raise Unsupported("attention_backward: has no derivative of its own (double backward)")
+
+
+torch.library.register_autograd("ingot::attention_backward", _differentiate_twice, lib=_library)
 
 
 def _empty_gradients(q, k, v):
@@ -118,7 +119,9 @@ def _differentiate(ctx, dout, _):
     return (*gradients, *nothing)
 
 
-_forward.register_autograd(_differentiate, setup_context=_save)
+torch.library.register_autograd(
+    "ingot::attention_forward", _differentiate, setup_context=_save, lib=_library
+)
 
 
 def attention(q, k, v, *, causal=None, window=None, scale=None, softcap=None, return_lse=False):
