@@ -27,6 +27,7 @@ def forward(
     window_right: int,
     scale: float,
     softcap: float,
+    precision: int,
     device: str,
     stream: int,
 ) -> None: ...
@@ -45,6 +46,7 @@ def backward(
     window_right: int,
     scale: float,
     softcap: float,
+    precision: int,
     device: str,
     stream: int,
 ) -> None: ...
@@ -56,6 +58,7 @@ def explain(
     window_right: int,
     scale: float,
     softcap: float,
+    precision: int,
     device: str,
     json: bool,
 ) -> str: ...

@@ -3,6 +3,7 @@
 from ingot._errors import InvalidArgument
 
 _CAUSAL = {None: 0, False: 0, "none": 0, "top_left": 1, "bottom_right": 2}
+_PRECISION = {None: 0, "highest": 0, "high": 1}
 
 
 def causal_code(causal):
@@ -27,9 +28,19 @@ def window_pair(window):
     return pair
 
 
-def option_values(causal, window, scale, softcap):
-    """The five numbers that _core takes: causal, window_left, window_right, scale and softcap. Of
-    the factors 0 means the default, which is why one that is given may not be 0."""
+def precision_code(precision):
+    """An ingot_precision."""
+    try:
+        return _PRECISION[precision]
+    except (KeyError, TypeError):
+        raise InvalidArgument(
+            f'precision: must be None, "highest" or "high", got {precision!r}'
+        ) from None
+
+
+def option_values(causal, window, scale, softcap, precision):
+    """The numbers that _core takes: causal, window_left, window_right, scale, softcap and
+    precision. Of the factors 0 means the default, which is why one that is given may not be 0."""
     for name, factor in (("scale", scale), ("softcap", softcap)):
         if factor == 0:
             raise InvalidArgument(
@@ -37,4 +48,4 @@ def option_values(causal, window, scale, softcap):
             )
     left, right = (-1, -1) if window is None else window_pair(window)
     factors = (0.0 if factor is None else float(factor) for factor in (scale, softcap))
-    return causal_code(causal), left, right, *factors
+    return causal_code(causal), left, right, *factors, precision_code(precision)

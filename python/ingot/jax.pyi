@@ -3,7 +3,7 @@ from typing import Literal, overload
 from jax import Array
 from jax.typing import ArrayLike
 
-from ingot import Causal, Window
+from ingot import Causal, Precision, Window
 
 __all__ = ["attention"]
 
@@ -17,6 +17,7 @@ def attention(
     window: Window = None,
     scale: float | None = None,
     softcap: float | None = None,
+    precision: Precision = None,
     return_lse: Literal[False] = False,
 ) -> Array: ...
 @overload
@@ -29,5 +30,6 @@ def attention(
     window: Window = None,
     scale: float | None = None,
     softcap: float | None = None,
+    precision: Precision = None,
     return_lse: Literal[True],
 ) -> tuple[Array, Array]: ...

@@ -20,7 +20,17 @@ __all__ = ["attention"]
 
 
 def attention(
-    q, k, v, *, causal=None, window=None, scale=None, softcap=None, return_lse=False, device=None
+    q,
+    k,
+    v,
+    *,
+    causal=None,
+    window=None,
+    scale=None,
+    softcap=None,
+    precision=None,
+    return_lse=False,
+    device=None,
 ):
     """ingot.attention with mx.grad and mx.vjp; the same arguments, shapes and errors.
 
@@ -31,6 +41,7 @@ def attention(
         "window": window,
         "scale": scale,
         "softcap": softcap,
+        "precision": precision,
         "device": device,
     }
 

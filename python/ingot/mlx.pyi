@@ -2,7 +2,7 @@ from typing import Literal, overload
 
 from mlx.core import array
 
-from ingot import Causal, Window
+from ingot import Causal, Precision, Window
 
 __all__ = ["attention"]
 
@@ -16,6 +16,7 @@ def attention(
     window: Window = None,
     scale: float | None = None,
     softcap: float | None = None,
+    precision: Precision = None,
     return_lse: Literal[False] = False,
     device: str | None = None,
 ) -> array: ...
@@ -29,6 +30,7 @@ def attention(
     window: Window = None,
     scale: float | None = None,
     softcap: float | None = None,
+    precision: Precision = None,
     return_lse: Literal[True],
     device: str | None = None,
 ) -> tuple[array, array]: ...

@@ -42,7 +42,7 @@ def _run(function, tensors, options):
 
 
 # torch.library.custom_op would do the same by wrappers that double the cost of a small call.
-_OPTIONS = "int causal, int window_left, int window_right, float scale, float softcap"
+_OPTIONS = "int causal, int window_left, int window_right, float scale, float softcap, int precision"
 _library = torch.library.Library("ingot", "DEF")
 
 
@@ -124,7 +124,18 @@ torch.library.register_autograd(
 )
 
 
-def attention(q, k, v, *, causal=None, window=None, scale=None, softcap=None, return_lse=False):
+def attention(
+    q,
+    k,
+    v,
+    *,
+    causal=None,
+    window=None,
+    scale=None,
+    softcap=None,
+    precision=None,
+    return_lse=False,
+):
     """ingot.attention for tensors that require gradients; the same arguments, shapes and errors.
 
     With return_lse the second result is not differentiable.
@@ -133,9 +144,17 @@ def attention(q, k, v, *, causal=None, window=None, scale=None, softcap=None, re
         raise InvalidArgument(
             f"q: must have 4 dimensions (batch, heads, seqlen, head_dim), got {q.dim()}"
         )
-    options = option_values(causal, window, scale, softcap)
+    options = option_values(causal, window, scale, softcap, precision)
     o, lse = torch.ops.ingot.attention_forward(q, k, v, *options)
     return (o, lse) if return_lse else o
+
+
+@torch.compiler.assume_constant_result
+def matmul_precision():
+    """What torch.set_float32_matmul_precision asks for, as ingot says it: PyTorch's "high" is a sum
+    of two bfloat16 too, and its "medium" permits more than ingot ever takes. A compiled function
+    keeps what was set when it was compiled."""
+    return "highest" if torch.get_float32_matmul_precision() == "highest" else "high"
 
 
 _torch_sdpa = torch.nn.functional.scaled_dot_product_attention
@@ -155,7 +174,8 @@ def scaled_dot_product_attention(
 ):
     """torch.nn.functional.scaled_dot_product_attention, by ingot.
 
-    attn_mask: None or a torch.nn.attention.bias.CausalBias; dropout_p must be 0. What ingot does
+    attn_mask: None or a torch.nn.attention.bias.CausalBias; dropout_p must be 0. The precision of
+    float32 is the one of torch.set_float32_matmul_precision. What ingot does
     not have raises Unsupported with the reason, or with fallback="torch" runs in PyTorch.
     """
     if fallback not in (None, "torch"):
@@ -175,7 +195,8 @@ def scaled_dot_product_attention(
     shape = (*query.shape[:-1], value.shape[-1])
     q, k, v = (_as_4d(x) for x in (query, key, value))
     try:
-        return attention(q, k, v, causal=causal, scale=scale).reshape(shape)
+        options = {"causal": causal, "scale": scale, "precision": matmul_precision()}
+        return attention(q, k, v, **options).reshape(shape)
     except Unsupported:  # of this device
         if fallback is None:
             raise

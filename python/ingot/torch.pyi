@@ -4,7 +4,7 @@ from typing import Literal, overload
 from torch import Tensor
 from torch.nn.attention.bias import CausalBias
 
-from ingot import Causal, Window
+from ingot import Causal, Precision, Window
 
 __all__ = ["attention", "register_flash_attention", "scaled_dot_product_attention", "sdpa"]
 
@@ -18,6 +18,7 @@ def attention(
     window: Window = None,
     scale: float | None = None,
     softcap: float | None = None,
+    precision: Precision = None,
     return_lse: Literal[False] = False,
 ) -> Tensor: ...
 @overload
@@ -30,6 +31,7 @@ def attention(
     window: Window = None,
     scale: float | None = None,
     softcap: float | None = None,
+    precision: Precision = None,
     return_lse: Literal[True],
 ) -> tuple[Tensor, Tensor]: ...
 def scaled_dot_product_attention(

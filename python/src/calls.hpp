@@ -15,6 +15,7 @@ struct Options {
   std::int64_t window_left = -1, window_right = -1;
   double scale = 0;  ///< 0: 1 / sqrt(head_dim)
   double softcap = 0;
+  int precision = INGOT_PRECISION_HIGHEST;
 };
 
 /// lse may be None.

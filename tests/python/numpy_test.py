@@ -128,6 +128,11 @@ ERRORS = [
     (same, {"causal": []}, f"{CAUSAL} []"),
     (same, {"window": 3}, f"{PAIR} 3"),
     (same, {"window": (-7, 1)}, f"window_left: must be from -1 to {LARGEST}, got -7"),
+    (
+        same,
+        {"precision": "medium"},
+        'precision: must be None, "highest" or "high", got \'medium\'',
+    ),
     (same, {"scale": 0}, "scale: must not be 0 (leave it out for the default), got 0"),
     (same, {"softcap": -1}, "softcap: must be finite and not negative, got -1"),
     (lambda q: same(q.astype("int32")), {}, f"{NATIVE} int32"),
@@ -178,6 +183,10 @@ def test_explain_and_devices():
     plan = ingot.explain(seqlen_q=8, head_dim=64, causal="top_left", device="cpu", format="json")
     assert plan["problem"]["causal"] == "top_left"
     json.dumps(plan)
+    for precision, name in ((None, "highest"), ("highest", "highest"), ("high", "high")):
+        options = {"device": "cpu", "format": "json", "precision": precision}
+        plan = ingot.explain(seqlen_q=8, head_dim=64, **options)
+        assert plan["problem"]["precision"] == name
     with pytest.raises(ValueError, match="dtype: must be"):
         ingot.explain(seqlen_q=8, head_dim=64, dtype="int4")
     with pytest.raises(ValueError, match="format: must be"):

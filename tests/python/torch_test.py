@@ -57,6 +57,27 @@ on_devices = pytest.mark.parametrize("device", DEVICES)
 
 
 @on_devices
+def test_precision(device):
+    """PyTorch's own setting reaches the drop-in; how near "high" is says docs/numerics.md."""
+    q, k, v = tensors((1, 4, 4, 300, 300, 64, 64), torch.float32, device)
+    want = ingot.torch.attention(q.double().cpu(), k.double().cpu(), v.double().cpu()).to(device)
+    highest, high = (ingot.torch.attention(q, k, v, precision=p) for p in ("highest", "high"))
+    torch.testing.assert_close(highest.double(), want, atol=5e-6, rtol=0)
+    torch.testing.assert_close(high.double(), want, atol=1e-4, rtol=0)
+    torch.testing.assert_close(ingot.attention(q, k, v, precision="high"), high, atol=0, rtol=0)
+    before = torch.get_float32_matmul_precision()
+    try:
+        for setting, wish in (("highest", highest), ("high", high), ("medium", high)):
+            torch.set_float32_matmul_precision(setting)
+            got = ingot.torch.scaled_dot_product_attention(q, k, v)
+            torch.testing.assert_close(got, wish, atol=0, rtol=0)
+    finally:
+        torch.set_float32_matmul_precision(before)
+    with pytest.raises(ingot.InvalidArgument, match="precision: must be"):
+        ingot.torch.attention(q, k, v, precision="medium")
+
+
+@on_devices
 @pytest.mark.parametrize("rank", [2, 3, 5])
 def test_any_rank(rank, device):
     shape = (2, 3, 4, 10, 8)[5 - rank :]
@@ -108,7 +129,7 @@ def test_fallback_also_where_the_device_refuses(monkeypatch):
 @on_devices
 def test_opcheck(device):
     q, k, v = tensors((1, 4, 2, 9, 12, 16, 8), torch.float32, device, requires_grad=True)
-    options = (2, -1, -1, 0.0, 0.0)
+    options = (2, -1, -1, 0.0, 0.0, 0)
     torch.library.opcheck(torch.ops.ingot.attention_forward, (q, k, v, *options))
     o, lse = torch.ops.ingot.attention_forward(q, k, v, *options)
     saved = [x.detach() for x in (q, k, v, o, lse, torch.randn_like(o))]
