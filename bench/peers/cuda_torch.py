@@ -102,7 +102,7 @@ def make_entrants(case, inputs, names):
             torch.cuda.synchronize()
             entrants[name] = entrant
         except (RuntimeError, MemoryError) as error:  # PyTorch's, and those of ingot that a case can bring
-            absent[name] = str(error).splitlines()[0][:160]
+            absent[name] = " ".join(str(error).split())[:300]
     return entrants, absent
 
 

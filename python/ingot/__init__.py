@@ -52,6 +52,7 @@ def attention(
     scale=None,
     softcap=None,
     precision=None,
+    workspace_limit=None,
     return_lse=False,
     device=None,
 ):
@@ -69,6 +70,8 @@ def attention(
     precision: None or "highest": float32 means float32. "high": float32 products may be made from
         two bfloat16 terms a number: about 1e-5, relative, and several times faster on a device that
         makes use of it (explain says so).
+    workspace_limit: bytes of memory that a pass may take to be faster; None: 1.25 GiB. What it
+        cannot do without does not count.
     return_lse: also return log(sum(exp(score))), natural, float32, (batch, num_heads, seqlen_q).
     device: a name of ingot.devices(); None: the one whose memory holds q.
 
@@ -76,7 +79,7 @@ def attention(
     no key gives o = 0, lse = -inf. Raises InvalidArgument (a ValueError) or Unsupported with the
     reason.
     """
-    options = option_values(causal, window, scale, softcap, precision)
+    options = option_values(causal, window, scale, softcap, precision, workspace_limit)
     adapter = adapter_of(q)
     shape = q.shape
     if len(shape) != 4:
@@ -111,6 +114,7 @@ def attention_backward(
     scale=None,
     softcap=None,
     precision=None,
+    workspace_limit=None,
     device=None,
 ):
     """Gradients (dq, dk, dv) of attention() with the same options.
@@ -118,7 +122,7 @@ def attention_backward(
     o and lse as attention(..., return_lse=True) gave them; dout, the gradient of o, has o's shape.
     The gradients have the shapes and dtypes of q, k and v. Deterministic.
     """
-    options = option_values(causal, window, scale, softcap, precision)
+    options = option_values(causal, window, scale, softcap, precision, workspace_limit)
     adapter = adapter_of(q)
     gradients = [adapter.empty(x.shape, x) for x in (q, k, v)]
     view = adapter.view or (lambda x: x)
@@ -160,6 +164,7 @@ def explain(
     scale=None,
     softcap=None,
     precision=None,
+    workspace_limit=None,
     device="auto",
     format="text",
 ):
@@ -179,7 +184,7 @@ def explain(
     text = _core.explain(
         shape,
         dtype,
-        *option_values(causal, window, scale, softcap, precision),
+        *option_values(causal, window, scale, softcap, precision, workspace_limit),
         device,
         format == "json",
     )

@@ -27,6 +27,7 @@ def attention(
     scale: float | None = None,
     softcap: float | None = None,
     precision: Precision = None,
+    workspace_limit: int | None = None,
     return_lse: Literal[False] = False,
     device: str | None = None,
 ) -> Array: ...
@@ -41,6 +42,7 @@ def attention(
     scale: float | None = None,
     softcap: float | None = None,
     precision: Precision = None,
+    workspace_limit: int | None = None,
     return_lse: Literal[True],
     device: str | None = None,
 ) -> tuple[Array, Array]: ...
@@ -57,6 +59,7 @@ def attention_backward(
     scale: float | None = None,
     softcap: float | None = None,
     precision: Precision = None,
+    workspace_limit: int | None = None,
     device: str | None = None,
 ) -> tuple[Array, Array, Array]: ...
 def set_num_threads(num_threads: int) -> None: ...
@@ -77,6 +80,7 @@ def explain(
     scale: float | None = None,
     softcap: float | None = None,
     precision: Precision = None,
+    workspace_limit: int | None = None,
     device: str = "auto",
     format: Literal["text"] = "text",
 ) -> str: ...
@@ -96,6 +100,7 @@ def explain(
     scale: float | None = None,
     softcap: float | None = None,
     precision: Precision = None,
+    workspace_limit: int | None = None,
     device: str = "auto",
     format: Literal["json"],
 ) -> dict[str, Any]: ...

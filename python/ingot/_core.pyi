@@ -28,6 +28,7 @@ def forward(
     scale: float,
     softcap: float,
     precision: int,
+    workspace_limit: int,
     device: str,
     stream: int,
 ) -> None: ...
@@ -47,6 +48,7 @@ def backward(
     scale: float,
     softcap: float,
     precision: int,
+    workspace_limit: int,
     device: str,
     stream: int,
 ) -> None: ...
@@ -59,6 +61,7 @@ def explain(
     scale: float,
     softcap: float,
     precision: int,
+    workspace_limit: int,
     device: str,
     json: bool,
 ) -> str: ...

@@ -38,14 +38,23 @@ def precision_code(precision):
         ) from None
 
 
-def option_values(causal, window, scale, softcap, precision):
-    """The numbers that _core takes: causal, window_left, window_right, scale, softcap and
-    precision. Of the factors 0 means the default, which is why one that is given may not be 0."""
-    for name, factor in (("scale", scale), ("softcap", softcap)):
+def option_values(causal, window, scale, softcap, precision, workspace_limit):
+    """The numbers that _core takes: causal, window_left, window_right, scale, softcap, precision
+    and workspace_limit. Of the factors and the limit 0 means the default, which is why one that is
+    given may not be 0."""
+    factors = (("scale", scale), ("softcap", softcap), ("workspace_limit", workspace_limit))
+    for name, factor in factors:
         if factor == 0:
             raise InvalidArgument(
                 f"{name}: must not be 0 (leave it out for the default), got {factor}"
             )
     left, right = (-1, -1) if window is None else window_pair(window)
-    factors = (0.0 if factor is None else float(factor) for factor in (scale, softcap))
-    return causal_code(causal), left, right, *factors, precision_code(precision)
+    return (
+        causal_code(causal),
+        left,
+        right,
+        0.0 if scale is None else float(scale),
+        0.0 if softcap is None else float(softcap),
+        precision_code(precision),
+        0 if workspace_limit is None else int(workspace_limit),
+    )

@@ -32,6 +32,7 @@ def attention(
     scale=None,
     softcap=None,
     precision=None,
+    workspace_limit=None,
     return_lse=False,
 ):
     """ingot.attention; the same arguments, shapes and errors. The options must be static in jit.
@@ -48,7 +49,7 @@ def attention(
             "q, k, v: must agree in batch, heads of k and v, seqlen of k and v and head_dim of q "
             f"and k, got {q.shape}, {k.shape}, {v.shape}"
         )
-    o, lse = _attention(option_values(causal, window, scale, softcap, precision), q, k, v)
+    o, lse = _attention(option_values(causal, window, scale, softcap, precision, workspace_limit), q, k, v)
     return (o, jax.lax.stop_gradient(lse)) if return_lse else o
 
 
@@ -77,7 +78,7 @@ _attention.defvjp(_forward, _backward)
 
 
 def _call(target, results, options, *arrays):
-    causal, left, right, scale, softcap, precision = options
+    causal, left, right, scale, softcap, precision, workspace_limit = options
     return jax.ffi.ffi_call(target, results, vmap_method="sequential")(
         *arrays,
         causal=np.int64(causal),
@@ -86,4 +87,5 @@ def _call(target, results, options, *arrays):
         scale=np.float64(scale),
         softcap=np.float64(softcap),
         precision=np.int64(precision),
+        workspace_limit=np.int64(workspace_limit),
     )

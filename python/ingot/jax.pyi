@@ -18,6 +18,7 @@ def attention(
     scale: float | None = None,
     softcap: float | None = None,
     precision: Precision = None,
+    workspace_limit: int | None = None,
     return_lse: Literal[False] = False,
 ) -> Array: ...
 @overload
@@ -31,5 +32,6 @@ def attention(
     scale: float | None = None,
     softcap: float | None = None,
     precision: Precision = None,
+    workspace_limit: int | None = None,
     return_lse: Literal[True],
 ) -> tuple[Array, Array]: ...

@@ -29,6 +29,7 @@ def attention(
     scale=None,
     softcap=None,
     precision=None,
+    workspace_limit=None,
     return_lse=False,
     device=None,
 ):
@@ -42,6 +43,7 @@ def attention(
         "scale": scale,
         "softcap": softcap,
         "precision": precision,
+        "workspace_limit": workspace_limit,
         "device": device,
     }
 

@@ -17,6 +17,7 @@ def attention(
     scale: float | None = None,
     softcap: float | None = None,
     precision: Precision = None,
+    workspace_limit: int | None = None,
     return_lse: Literal[False] = False,
     device: str | None = None,
 ) -> array: ...
@@ -31,6 +32,7 @@ def attention(
     scale: float | None = None,
     softcap: float | None = None,
     precision: Precision = None,
+    workspace_limit: int | None = None,
     return_lse: Literal[True],
     device: str | None = None,
 ) -> tuple[array, array]: ...

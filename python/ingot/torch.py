@@ -42,7 +42,10 @@ def _run(function, tensors, options):
 
 
 # torch.library.custom_op would do the same by wrappers that double the cost of a small call.
-_OPTIONS = "int causal, int window_left, int window_right, float scale, float softcap, int precision"
+_OPTIONS = (
+    "int causal, int window_left, int window_right, float scale, float softcap, int precision, "
+    "int workspace_limit"
+)
 _library = torch.library.Library("ingot", "DEF")
 
 
@@ -134,6 +137,7 @@ def attention(
     scale=None,
     softcap=None,
     precision=None,
+    workspace_limit=None,
     return_lse=False,
 ):
     """ingot.attention for tensors that require gradients; the same arguments, shapes and errors.
@@ -144,7 +148,7 @@ def attention(
         raise InvalidArgument(
             f"q: must have 4 dimensions (batch, heads, seqlen, head_dim), got {q.dim()}"
         )
-    options = option_values(causal, window, scale, softcap, precision)
+    options = option_values(causal, window, scale, softcap, precision, workspace_limit)
     o, lse = torch.ops.ingot.attention_forward(q, k, v, *options)
     return (o, lse) if return_lse else o
 

@@ -19,6 +19,7 @@ def attention(
     scale: float | None = None,
     softcap: float | None = None,
     precision: Precision = None,
+    workspace_limit: int | None = None,
     return_lse: Literal[False] = False,
 ) -> Tensor: ...
 @overload
@@ -32,6 +33,7 @@ def attention(
     scale: float | None = None,
     softcap: float | None = None,
     precision: Precision = None,
+    workspace_limit: int | None = None,
     return_lse: Literal[True],
 ) -> tuple[Tensor, Tensor]: ...
 def scaled_dot_product_attention(

@@ -117,6 +117,7 @@ ingot_problem problem_of(const View& q, const View& k, const View& v, const Opti
   p.scale = static_cast<float>(options.scale);
   p.softcap = static_cast<float>(options.softcap);
   p.precision = options.precision;
+  p.workspace_limit = options.workspace_limit;
   require_shape(k, "k", 4, {p.batch, p.num_heads_kv, p.seqlen_k, p.head_dim});
   require_shape(v, "v", 4, {p.batch, p.num_heads_kv, p.seqlen_k, p.head_dim_v});
   require_device(k, "k", q);

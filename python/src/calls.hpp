@@ -16,6 +16,7 @@ struct Options {
   double scale = 0;  ///< 0: 1 / sqrt(head_dim)
   double softcap = 0;
   int precision = INGOT_PRECISION_HIGHEST;
+  std::int64_t workspace_limit = 0;  ///< 0: the library's own
 };
 
 /// lse may be None.

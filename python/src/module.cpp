@@ -40,28 +40,33 @@ NB_MODULE(_core, m) {
       "forward",
       [](nb::handle q, nb::handle k, nb::handle v, nb::handle o, nb::handle lse, int causal,
          std::int64_t window_left, std::int64_t window_right, double scale, double softcap,
-         int precision, const std::string& device, std::uintptr_t stream) {
-        const Options options{causal, window_left, window_right, scale, softcap, precision};
+         int precision, std::int64_t workspace_limit, const std::string& device,
+         std::uintptr_t stream) {
+        const Options options{causal,  window_left, window_right,   scale,
+                              softcap, precision,   workspace_limit};
         ingot_python::forward(q, k, v, o, lse, options, device, stream);
       },
       "q"_a, "k"_a, "v"_a, "o"_a, "lse"_a.none(), "causal"_a, "window_left"_a, "window_right"_a,
-      "scale"_a, "softcap"_a, "precision"_a, "device"_a, "stream"_a);
+      "scale"_a, "softcap"_a, "precision"_a, "workspace_limit"_a, "device"_a, "stream"_a);
   m.def(
       "backward",
       [](nb::handle q, nb::handle k, nb::handle v, nb::handle o, nb::handle lse, nb::handle dout,
          nb::handle dq, nb::handle dk, nb::handle dv, int causal, std::int64_t window_left,
          std::int64_t window_right, double scale, double softcap, int precision,
-         const std::string& device, std::uintptr_t stream) {
-        const Options options{causal, window_left, window_right, scale, softcap, precision};
+         std::int64_t workspace_limit, const std::string& device, std::uintptr_t stream) {
+        const Options options{causal,  window_left, window_right,   scale,
+                              softcap, precision,   workspace_limit};
         ingot_python::backward(q, k, v, o, lse, dout, dq, dk, dv, options, device, stream);
       },
       "q"_a, "k"_a, "v"_a, "o"_a, "lse"_a, "dout"_a, "dq"_a.none(), "dk"_a.none(), "dv"_a.none(),
       "causal"_a, "window_left"_a, "window_right"_a, "scale"_a, "softcap"_a, "precision"_a,
-      "device"_a, "stream"_a);
-  m.def("explain", [](const std::array<std::int64_t, 7>& shape, const std::string& dtype,
-                      int causal, std::int64_t window_left, std::int64_t window_right, double scale,
-                      double softcap, int precision, const std::string& device, bool json) {
-    const Options options{causal, window_left, window_right, scale, softcap, precision};
-    return ingot_python::explain(shape, dtype, options, device, json);
-  });
+      "workspace_limit"_a, "device"_a, "stream"_a);
+  m.def("explain",
+        [](const std::array<std::int64_t, 7>& shape, const std::string& dtype, int causal,
+           std::int64_t window_left, std::int64_t window_right, double scale, double softcap,
+           int precision, std::int64_t workspace_limit, const std::string& device, bool json) {
+          const Options options{causal,  window_left, window_right,   scale,
+                                softcap, precision,   workspace_limit};
+          return ingot_python::explain(shape, dtype, options, device, json);
+        });
 }

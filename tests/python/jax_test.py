@@ -21,12 +21,12 @@ OPTIONS = [
     {"causal": "bottom_right"},
     {"causal": "top_left", "softcap": 2.0},
     {"window": (4, 2), "scale": 0.3},
-    {"precision": "highest"},
+    {"precision": "highest", "workspace_limit": 1 << 20},
 ]
 
 
 def for_plain(options):
-    return {name: value for name, value in options.items() if name != "precision"}
+    return {n: v for n, v in options.items() if n not in ("precision", "workspace_limit")}
 
 
 @pytest.fixture(params=DEVICES, ids=lambda device: device.platform)

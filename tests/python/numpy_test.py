@@ -130,6 +130,12 @@ ERRORS = [
     (same, {"window": (-7, 1)}, f"window_left: must be from -1 to {LARGEST}, got -7"),
     (
         same,
+        {"workspace_limit": 0},
+        "workspace_limit: must not be 0 (leave it out for the default), got 0",
+    ),
+    (same, {"workspace_limit": -1}, "workspace_limit: must be at least 0, got -1"),
+    (
+        same,
         {"precision": "medium"},
         'precision: must be None, "highest" or "high", got \'medium\'',
     ),
@@ -187,6 +193,8 @@ def test_explain_and_devices():
         options = {"device": "cpu", "format": "json", "precision": precision}
         plan = ingot.explain(seqlen_q=8, head_dim=64, **options)
         assert plan["problem"]["precision"] == name
+    plan = ingot.explain(seqlen_q=8, head_dim=64, workspace_limit=4096, device="cpu", format="json")
+    assert plan["problem"]["workspace_limit"] == 4096
     with pytest.raises(ValueError, match="dtype: must be"):
         ingot.explain(seqlen_q=8, head_dim=64, dtype="int4")
     with pytest.raises(ValueError, match="format: must be"):

@@ -96,7 +96,7 @@ def metal_tensor(*shape, dtype="float32", buffer=0x1000):
 
 def test_what_the_module_checks():
     q, o, lse = metal_tensor(1, 2, 8, 16), metal_tensor(1, 2, 8, 16), metal_tensor(1, 2, 8)
-    options = (0, -1, -1, 0.0, 0.0, 0, "", 0)
+    options = (0, -1, -1, 0.0, 0.0, 0, 0, "", 0)
     with pytest.raises(ingot.InvalidArgument, match="k.shape: must be"):
         _core.forward(q, metal_tensor(1, 2, 8, 8), q, o, lse, *options)
     with pytest.raises(ingot.InvalidArgument, match="lse: must have 3 dimensions"):

@@ -129,7 +129,7 @@ def test_fallback_also_where_the_device_refuses(monkeypatch):
 @on_devices
 def test_opcheck(device):
     q, k, v = tensors((1, 4, 2, 9, 12, 16, 8), torch.float32, device, requires_grad=True)
-    options = (2, -1, -1, 0.0, 0.0, 0)
+    options = (2, -1, -1, 0.0, 0.0, 0, 0)
     torch.library.opcheck(torch.ops.ingot.attention_forward, (q, k, v, *options))
     o, lse = torch.ops.ingot.attention_forward(q, k, v, *options)
     saved = [x.detach() for x in (q, k, v, o, lse, torch.randn_like(o))]
