@@ -100,8 +100,8 @@ def microseconds(call, times):
 
 
 def overhead():
-    """Median microseconds of calls on 1x1x1x1, outputs included, and with lengths not seen for long:
-    a hundred in a circle, more than the plans that are kept."""
+    """Median microseconds of calls on 1x1x1x1, outputs included, and with lengths not seen for
+    long: a hundred in a circle, more than the plans that are kept."""
     result = {}
     for kind in ("forward", "backward"):
         tiny = Case(kind, "f32", 1, 1, 1, 1, 1)

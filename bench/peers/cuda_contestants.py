@@ -56,9 +56,7 @@ class Ingot:
         options = self.options(case)
         tensors = (inputs.q, *inputs.pairs[0])
         o, lse = self.ingot.attention(*tensors, return_lse=True, **options)
-        return lambda: self.ingot.attention_backward(
-            *tensors, o, lse, inputs.dout, **options
-        )
+        return lambda: self.ingot.attention_backward(*tensors, o, lse, inputs.dout, **options)
 
 
 class Forward:

@@ -36,7 +36,9 @@ def main():
     ingot.attention(q, k, v)
     torch.cuda.synchronize()
     first = (time.perf_counter() - start) * 1e3
-    print(json.dumps({"first_ms": first, "call_us": small_call_us(lambda: ingot.attention(q, k, v))}))
+    print(
+        json.dumps({"first_ms": first, "call_us": small_call_us(lambda: ingot.attention(q, k, v))})
+    )
 
 
 if __name__ == "__main__":

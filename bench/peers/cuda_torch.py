@@ -101,7 +101,10 @@ def make_entrants(case, inputs, names):
             entrant.run()
             torch.cuda.synchronize()
             entrants[name] = entrant
-        except (RuntimeError, MemoryError) as error:  # PyTorch's, and those of ingot that a case can bring
+        except (
+            RuntimeError,
+            MemoryError,
+        ) as error:  # PyTorch's, and those of ingot that a case can bring
             absent[name] = " ".join(str(error).split())[:300]
     return entrants, absent
 

@@ -13,7 +13,7 @@ _core.set_exceptions(BY_STATUS)
 
 
 class Adapter:
-    """What a package adds to; view and finish may be None where arrays go in and out as they are."""
+    """What all packages have; view and finish are None where arrays go in and out as they are."""
 
     view = None
     finish = None

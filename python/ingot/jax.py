@@ -49,7 +49,9 @@ def attention(
             "q, k, v: must agree in batch, heads of k and v, seqlen of k and v and head_dim of q "
             f"and k, got {q.shape}, {k.shape}, {v.shape}"
         )
-    o, lse = _attention(option_values(causal, window, scale, softcap, precision, workspace_limit), q, k, v)
+    o, lse = _attention(
+        option_values(causal, window, scale, softcap, precision, workspace_limit), q, k, v
+    )
     return (o, jax.lax.stop_gradient(lse)) if return_lse else o
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import plain
 import pytest
 
+
 def gpus():
     try:
         return jax.devices("gpu")

@@ -209,7 +209,9 @@ def test_number_of_threads_changes_no_bit(make):
             ingot.set_num_threads(count)
             assert dict(ingot.devices())["cpu"].split(", ")[-1].startswith(f"{count} thread")
             np.testing.assert_array_equal(ingot.attention(*inputs), want)
-        with pytest.raises(ingot.InvalidArgument, match="num_threads: must be from 0 to .*, got -1"):
+        with pytest.raises(
+            ingot.InvalidArgument, match="num_threads: must be from 0 to .*, got -1"
+        ):
             ingot.set_num_threads(-1)
     finally:
         ingot.set_num_threads(0)

@@ -81,11 +81,11 @@ def test_tensors_are_slices(library, monkeypatch):
     device. A CPU tensor stands for one on MPS."""
     q = torch.randn(2, 3, 8, 16).transpose(1, 2)[:, 1:, :, :]
     made = []
-    monkeypatch.setattr(
-        _torch_mps._core, "MetalTensor", lambda *arguments: made.append(arguments)
-    )
+    monkeypatch.setattr(_torch_mps._core, "MetalTensor", lambda *arguments: made.append(arguments))
     _torch_mps.view(q)
-    assert made == [(q.untyped_storage().data_ptr(), 64, "float32", (2, 7, 3, 16), (384, 16, 128, 1))]
+    assert made == [
+        (q.untyped_storage().data_ptr(), 64, "float32", (2, 7, 3, 16), (384, 16, 128, 1))
+    ]
     assert q.data_ptr() == made[0][0] + made[0][1]
 
 

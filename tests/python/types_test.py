@@ -26,7 +26,10 @@ def stub_parameters(definition):
     a = definition.args
     positional = a.posonlyargs + a.args
     defaults = [None] * (len(positional) - len(a.defaults)) + a.defaults
-    named = [*zip(positional, defaults, strict=True), *zip(a.kwonlyargs, a.kw_defaults, strict=True)]
+    named = [
+        *zip(positional, defaults, strict=True),
+        *zip(a.kwonlyargs, a.kw_defaults, strict=True),
+    ]
     assert all(argument.annotation is not None for argument, _ in named)
     return [(argument.arg, default and ast.literal_eval(default)) for argument, default in named]
 

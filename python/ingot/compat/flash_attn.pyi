@@ -1,4 +1,4 @@
-from typing import Any, Literal, overload
+from typing import Literal, overload
 
 from torch import Tensor
 
