@@ -1,4 +1,4 @@
-"""The cases of cuda_torch.py, and their inputs on the GPU."""
+"""The cases of cuda_torch.py, and their inputs."""
 
 import itertools
 import math
@@ -140,12 +140,12 @@ class Inputs:
     weights: tuple = ()
 
 
-def make_inputs(case):
+def make_inputs(case, device="cuda"):
     """Random normal, always the same. Decoding gets so many caches that calls read memory."""
-    generator = torch.Generator(device="cuda").manual_seed(1)
+    generator = torch.Generator(device).manual_seed(1)
 
     def normal(*shape, factor=1.0):
-        values = torch.randn(shape, generator=generator, device="cuda")
+        values = torch.randn(shape, generator=generator, device=device)
         return (values * factor).to(DTYPES[case.dtype])
 
     batch, lengths = case.batch, (case.seqlen_q, case.seqlen_k)
