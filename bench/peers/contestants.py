@@ -7,7 +7,6 @@ import itertools
 import math
 from dataclasses import dataclass
 
-import ingot_ctypes as ingot
 import measure
 
 torch = measure.require("torch")
@@ -43,20 +42,6 @@ class Case:
             return 2 * keys * DTYPES[self.dtype].itemsize
         factor = {"forward": 4, "backward": 10}[self.kind]
         return factor * keys * self.seqlen_q / (2 if self.causal else 1)
-
-    @property
-    def plan_sizes(self):
-        return {
-            "batch": self.batch,
-            "num_heads": self.heads,
-            "num_heads_kv": self.heads,
-            "seqlen_q": self.seqlen_q,
-            "seqlen_k": self.seqlen_k,
-            "head_dim": self.head_dim,
-            "head_dim_v": self.head_dim,
-            "q_dtype": ingot.DTYPES[self.dtype],
-            "causal": ingot.CAUSAL["top_left" if self.causal else "none"],
-        }
 
 
 def all_cases():
@@ -163,40 +148,23 @@ class Plain:
 
 
 class Ingot:
-    """The library through its C interface: plan, arguments and outputs are made beforehand."""
+    """ingot.attention and ingot.attention_backward; like PyTorch's, each call makes its outputs."""
 
-    def __init__(self, context, case, inputs):
-        self.plan = ingot.Plan(context, **case.plan_sizes)
-        self.tensors = Tensors(context.library, case, inputs)
-        self.results = self.tensors.results
-        if case.kind == "backward":
-            self.plan.forward(self.tensors.forwards[0])
-            backward, arguments = self.plan.backward, self.tensors.backward
-            self.run = lambda: backward(arguments)
-        else:
-            forward, circle = self.plan.forward, itertools.cycle(self.tensors.forwards)
-            self.run = lambda: forward(next(circle))
-
-    def close(self):
-        self.plan.close()
-
-
-class Tensors:
-    """Outputs, touched so that they are in memory, and the argument structures over all."""
-
-    def __init__(self, library, case, inputs):
+    def __init__(self, case, inputs):
+        self.ingot = measure.require("ingot", ".")
         self.inputs = inputs
-        q, k, v = inputs.q, inputs.k, inputs.v
-        o, lse = torch.zeros_like(q).fill_(0), torch.zeros(q.shape[:3]).fill_(0)
-        wanted = {"lse": lse} if case.kind == "backward" else {}
-        self.keep = (o, lse)
-        self.forwards = [
-            ingot.arguments(library, ingot.ForwardArgs, q=q, k=pair[0], v=pair[1], o=o, **wanted)
-            for pair in inputs.pairs
-        ]
-        self.results = (o,)
+        self.options = {"causal": "top_left" if case.causal else None}
+        self.pairs = itertools.cycle(inputs.pairs)
+        self.run = self.forward
         if case.kind == "backward":
-            dq, dk, dv = self.results = tuple(torch.zeros_like(t).fill_(0) for t in (q, k, v))
-            given = {"q": q, "k": k, "v": v, "o": o, "lse": lse, "dout": inputs.dout}
-            given |= {"dq": dq, "dk": dk, "dv": dv}
-            self.backward = ingot.arguments(library, ingot.BackwardArgs, **given)
+            i = inputs
+            o, lse = self.ingot.attention(i.q, i.k, i.v, return_lse=True, **self.options)
+            self.saved = (i.q, i.k, i.v, o, lse, i.dout)
+            self.run = self.backward
+
+    def forward(self):
+        k, v = next(self.pairs)
+        self.results = (self.ingot.attention(self.inputs.q, k, v, **self.options),)
+
+    def backward(self):
+        self.results = self.ingot.attention_backward(*self.saved, **self.options)

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """ingot against PyTorch's attention on the CPU: one process, the same threads, turn by turn.
 
-  python bench/peers/cpu_torch.py                         everything, with build/release's library
+  python bench/peers/cpu_torch.py                         everything
   python bench/peers/cpu_torch.py --filter 'f32/.*causal' cases whose name matches the expression
   python bench/peers/cpu_torch.py --json r.json --plot r.svg
 
@@ -15,7 +15,9 @@ bytes of K and V, and goes round so many caches that no K or V is still in the p
 Inputs are random normal. Errors are the largest absolute difference from float64 on the first
 head, over o or over dq, dk and dv.
 
-Needs: pip install torch numpy (and matplotlib for --plot).
+Both sides make their outputs in each call, as their users' calls do.
+
+Needs: pip install . torch numpy (and matplotlib for --plot).
 """
 
 import argparse
@@ -28,9 +30,8 @@ import time
 from pathlib import Path
 
 import contestants
-import ingot_ctypes as ingot
 import measure
-from contestants import Case, Flash, Ingot, Plain, Tensors
+from contestants import Case, Flash, Ingot, Plain
 
 numpy = measure.require("numpy")
 torch = measure.require("torch")
@@ -41,14 +42,14 @@ HEADER = (
 )
 
 
-def run_case(case, context, seconds, with_plain):
+def run_case(case, options):
     """{contestant: its times, rate and error}."""
     inputs = contestants.make_inputs(case)
-    entrants = {"ingot": Ingot(context, case, inputs)} if context else {}
+    entrants = {} if options.peers_only else {"ingot": Ingot(case, inputs)}
     entrants["torch"] = Flash(case, inputs)
-    if with_plain:
+    if not options.no_math:
         entrants["math"] = Plain(case, inputs)
-    samples = measure.interleave({name: e.run for name, e in entrants.items()}, seconds)
+    samples = measure.interleave({name: e.run for name, e in entrants.items()}, options.seconds)
     expected = contestants.reference(case, inputs)
     result = {}
     for name, entrant in entrants.items():
@@ -56,8 +57,6 @@ def run_case(case, context, seconds, with_plain):
         timing["rate"] = case.work / timing["median_s"] / 1e9
         timing["max_error"] = contestants.max_error(entrant.results, expected)
         result[name] = timing
-    if context:
-        entrants["ingot"].close()
     return result
 
 
@@ -100,59 +99,50 @@ def microseconds(call, times):
     return statistics.median(samples) * 1e6
 
 
-def overhead(context):
-    """Median microseconds of making a plan, of calls on 1x1x1x1, and of ctypes itself."""
-    sizes = Case("forward", "f32", 1, 8, 2048, 2048, 64).plan_sizes
-
-    def make_plan():
-        ingot.Plan(context, **sizes).close()
-
-    result = {"plan_us": microseconds(make_plan, 2000)}
+def overhead():
+    """Median microseconds of calls on 1x1x1x1, outputs included, and with lengths not seen for
+    long: a hundred in a circle, more than the plans that are kept."""
+    result = {}
     for kind in ("forward", "backward"):
         tiny = Case(kind, "f32", 1, 1, 1, 1, 1)
-        entrant = Ingot(context, tiny, contestants.make_inputs(tiny))
-        result[f"{kind}_us"] = microseconds(entrant.run, 20000)
-        entrant.close()
-    result["ctypes_us"] = microseconds(context.library.dll.ingot_version, 20000)
+        result[f"{kind}_us"] = microseconds(Ingot(tiny, contestants.make_inputs(tiny)).run, 20000)
+    cases = [Case("forward", "f32", 1, 1, 1, n, 1) for n in range(1, 101)]
+    circle = itertools.cycle([Ingot(case, contestants.make_inputs(case)) for case in cases])
+    result["new_lengths_us"] = microseconds(lambda: next(circle).run(), 20000)
     return result
 
 
-def memory_of(library, threads, case):
-    """Peak extra bytes of context, plan and one call; inputs and outputs are there before."""
+def workspace_bytes(case):
+    import ingot
+
+    shape = {"batch": case.batch, "num_heads": case.heads, "head_dim": case.head_dim}
+    lengths = {"seqlen_q": case.seqlen_q, "seqlen_k": case.seqlen_k}
+    plan = ingot.explain(**shape, **lengths, device="cpu", format="json")
+    return plan[case.kind]["workspace_bytes"]
+
+
+def memory_of(case):
+    """Peak extra bytes of one call of each side, beyond the tensors that it gives back."""
+
+    def extra(entrant):
+        peak = measure.peak_extra_bytes(entrant.run)
+        size = sum(t.numel() * t.itemsize for t in entrant.results)
+        return None if peak is None else max(0, peak - size)
+
     inputs = contestants.make_inputs(case)
-    tensors = Tensors(library, case, inputs)
-    told = []
-
-    def use(pass_number):
-        with ingot.Context(library, threads) as context:
-            plan = ingot.Plan(context, **case.plan_sizes)
-            told.append(plan.workspace_bytes(pass_number))
-            if pass_number == ingot.FORWARD:
-                plan.forward(tensors.forwards[0])
-            else:
-                plan.backward(tensors.backward)
-            plan.close()
-
-    use(ingot.FORWARD)
-    pass_number = ingot.BACKWARD if case.kind == "backward" else ingot.FORWARD
-    peak = measure.peak_extra_bytes(lambda: use(pass_number))
-    flash = Flash(case, inputs)
-    flash_peak = measure.peak_extra_bytes(flash.run)
-    result_bytes = sum(t.numel() * t.itemsize for t in flash.results)
     return {
         "case": case.name,
-        "workspace_bytes": told[-1],
-        "ingot_peak_bytes": peak,
-        "torch_peak_bytes": None if flash_peak is None else max(0, flash_peak - result_bytes),
+        "workspace_bytes": workspace_bytes(case),
+        "ingot_peak_bytes": extra(Ingot(case, inputs)),
+        "torch_peak_bytes": extra(Flash(case, inputs)),
     }
 
 
-def memory(library, threads):
+def memory():
     """Two lengths of each pass: what grows with the length squared shows at once."""
     cases = itertools.product(("forward", "backward"), (2048, 16384))
-    small = Case("backward", "f32", 1, 1, 64, 64, 64)
-    memory_of(library, threads, small)  # brings the code itself into memory
-    return [memory_of(library, threads, Case(kind, "f32", 1, 2, n, n, 64)) for kind, n in cases]
+    memory_of(Case("backward", "f32", 1, 1, 64, 64, 64))  # brings the code itself into memory
+    return [memory_of(Case(kind, "f32", 1, 2, n, n, 64)) for kind, n in cases]
 
 
 def kib(size):
@@ -162,9 +152,6 @@ def kib(size):
 def parse_arguments():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--lib", default=ingot.default_library(), help="the shared library of ingot"
     )
     parser.add_argument("--peers-only", action="store_true", help="run PyTorch alone")
     parser.add_argument("--no-math", action="store_true", help="leave PyTorch's plain formula out")
@@ -189,15 +176,6 @@ def parse_arguments():
     return options, chosen
 
 
-def load(path):
-    if not Path(path).is_file():
-        sys.exit(f"error: --lib: no library at {path}; build it (./dev build) or pass --peers-only")
-    try:
-        return ingot.Library(path)
-    except (OSError, AttributeError) as error:
-        sys.exit(f"error: --lib: {error}")
-
-
 def print_machine(report):
     machine, facts = report["ceilings"], report["facts"]
     products = ", ".join(
@@ -213,9 +191,8 @@ def print_machine(report):
 def print_extras(report):
     cost = report["overhead"]
     print(
-        f"\nplan {cost['plan_us']:.1f} us, call on 1x1x1x1: forward {cost['forward_us']:.1f} us,"
-        f" backward {cost['backward_us']:.1f} us"
-        f" (an empty call through ctypes: {cost['ctypes_us']:.2f} us)"
+        f"\ncall on 1x1x1x1: forward {cost['forward_us']:.1f} us,"
+        f" backward {cost['backward_us']:.1f} us; with new lengths {cost['new_lengths_us']:.1f} us"
     )
     for entry in report["memory"]:
         print(
@@ -224,22 +201,28 @@ def print_extras(report):
         )
 
 
-def measured(options, chosen, library, context):
+def ingot_facts(threads):
+    """Limits ingot to `threads` as well; its version and what it says of the device."""
+    ingot = measure.require("ingot", ".")
+    ingot.set_num_threads(threads)
+    return {"ingot": ingot.__version__, "device": f"cpu: {dict(ingot.devices())['cpu']}"}
+
+
+def measured(options, chosen):
     """Runs everything, printing as it goes; returns the report."""
     versions = {"torch": torch.__version__, "numpy": numpy.__version__}
-    if context:
-        name, description = next(d for d in context.devices() if d[0] == "cpu")
-        versions |= {"ingot": library.version, "device": f"{name}: {description}"}
+    if not options.peers_only:
+        versions |= ingot_facts(options.threads)
     machine = measure.ceilings(torch, numpy, options.threads, max(1.0, options.seconds))
     report = {"facts": measure.facts(options.threads, versions), "ceilings": machine, "cases": []}
     print_machine(report)
     for case in chosen:
-        result = run_case(case, context, options.seconds, not options.no_math)
+        result = run_case(case, options)
         report["cases"].append({"name": case.name, "ceiling": ceiling(case, machine), **result})
         print(row(case, result, machine), flush=True)
-    if context and not options.no_extras:
-        report["overhead"] = overhead(context)
-        report["memory"] = memory(library, options.threads)
+    if not (options.peers_only or options.no_extras):
+        report["overhead"] = overhead()
+        report["memory"] = memory()
         print_extras(report)
     return report
 
@@ -252,12 +235,7 @@ def main():
     if options.plot:
         measure.require("matplotlib")
     torch.set_num_threads(options.threads)
-    library = None if options.peers_only else load(options.lib)
-    if library:
-        with ingot.Context(library, options.threads) as context:
-            report = measured(options, chosen, library, context)
-    else:
-        report = measured(options, chosen, None, None)
+    report = measured(options, chosen)
     if options.json:
         Path(options.json).write_text(json.dumps(report, indent=1) + "\n")
     if options.plot:
@@ -269,5 +247,5 @@ def main():
 if __name__ == "__main__":
     try:
         main()
-    except (ingot.IngotError, OSError) as error:
+    except OSError as error:
         sys.exit(f"error: {error}")

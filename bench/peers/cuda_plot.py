@@ -13,7 +13,7 @@ BARS = {"ingot": "#b5651d", "cudnn": "#5b7083", "flash": "#8a9ba8", "efficient":
 
 
 def panels(report):
-    """{kind: [case, ...]}: forward and decode, in the order of the table."""
+    """{kind: [case, ...]}, in the order of the table."""
     found = {}
     for case in report["cases"]:
         found.setdefault(case["name"].split("/", 1)[0], []).append(case)
@@ -42,12 +42,12 @@ def draw(report, path):
     from matplotlib.figure import Figure
 
     ceilings, groups = report["ceilings"], panels(report)
-    limits = {"forward": ceilings["product"]["steady"], "decode": ceilings["copy"]["steady"] * 1e3}
+    product, copy = ceilings["product"]["steady"], ceilings["copy"]["steady"] * 1e3
     heights = [len(cases) + 1 for cases in groups.values()]
     figure = Figure(figsize=(8, 0.42 * sum(heights) + 1), layout="constrained")
     grid = figure.subplots(len(groups), 1, squeeze=False, height_ratios=heights).flatten()
     for axes, (title, cases) in zip(grid, groups.items(), strict=True):
-        draw_panel(axes, title, cases, limits[title])
+        draw_panel(axes, title, cases, copy if title == "decode" else product)
     facts = report["facts"]
     figure.suptitle(f"{facts['gpu']}, torch {facts['torch']}, {facts['date'][:10]}", fontsize=9)
     handles, labels = grid[0].get_legend_handles_labels()

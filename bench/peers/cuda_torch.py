@@ -3,11 +3,13 @@
 
   python bench/peers/cuda_torch.py                          the rows that the targets name
   python bench/peers/cuda_torch.py --all                    and the grid of the papers
+  python bench/peers/cuda_torch.py --backward               the backward pass, and steps of training
   python bench/peers/cuda_torch.py --filter 'bf16.*x128$' --json r.json --plot r.svg
 
-Peers are PyTorch's back ends cuDNN, FlashAttention and memory-efficient. Rates are medians, in
-TFLOP/s (4*B*H*N*N*D forward, half of that when causal), or in GB/s of K and V for decoding, which
-goes round caches larger than the L2 cache. Inputs are random normal.
+Peers are PyTorch's back ends cuDNN, FlashAttention and memory-efficient, backward by its autograd.
+Rates are medians, in TFLOP/s (4*B*H*N*N*D forward, 10*B*H*N*N*D backward, half of that when causal;
+a step is both and the layer's projections, three times their products), or in GB/s of K and V for
+decoding, which goes round caches larger than the L2 cache. Inputs are random normal.
 
 Two protocols, because the chip is limited by power: `short`, 3 + 10 calls after a pause, each
 waited for; `steady`, the contestants in turns of --seconds without a pause between them, the
@@ -15,7 +17,7 @@ second half of each turn counted. `ratio` is ingot over the best peer. Decoding 
 so that Python's own time is not measured. Ceilings in the same run: an 8192^3 bf16 product, and a
 copy of 1 GiB (bytes read plus bytes written).
 
-Needs: pip install torch (and matplotlib for --plot).
+Needs: pip install . torch (and matplotlib for --plot).
 """
 
 import argparse
@@ -24,15 +26,17 @@ import os
 import platform
 import re
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
 import warnings
 from pathlib import Path
 
-import cuda_contestants as contestants
-import ingot_ctypes as ingot
+import cuda_cases
+import cuda_contestants
 import measure
+from cuda_errors import errors
 
 torch = measure.require("torch")
 
@@ -88,30 +92,31 @@ def graphed(entrant):
     return graph.replay, graph
 
 
-def make_entrants(case, context, inputs):
+def make_entrants(case, inputs, names):
     """({name: contestant}, {name: why it is not there})."""
     entrants, absent = {}, {}
-    makers = {name: lambda n=name: contestants.Torch(n, case, inputs) for name in PEERS}
-    if context:
-        makers = {"ingot": lambda: contestants.Ingot(context, case, inputs), **makers}
-    for name, make in makers.items():
+    for name in names:
         try:
-            entrant = make()
+            entrant = cuda_contestants.make(name, case, inputs)
             entrant.run()
             torch.cuda.synchronize()
             entrants[name] = entrant
-        except (RuntimeError, ingot.IngotError) as error:
-            absent[name] = str(error).splitlines()[0][:160]
+        except (
+            RuntimeError,
+            MemoryError,
+        ) as error:  # PyTorch's, and those of ingot that a case can bring
+            absent[name] = " ".join(str(error).split())[:300]
     return entrants, absent
 
 
-def run_case(case, context, options):
+def run_case(case, options):
     """{contestant: its times, rates and errors}, and why others are absent."""
-    inputs = contestants.make_inputs(case)
-    entrants, absent = make_entrants(case, context, inputs)
+    inputs = cuda_cases.make_inputs(case)
+    names = PEERS if options.peers_only else ("ingot", *PEERS)
+    entrants, absent = make_entrants(case, inputs, names)
     result = {}
     for name, entrant in entrants.items():
-        worst, relative = contestants.errors(case, inputs, entrant)
+        worst, relative = errors(case, inputs, entrant)
         result[name] = {"max_error": worst, "relative_error": relative}
     graphs = {n: graphed(e) for n, e in entrants.items()} if case.is_decode else {}
     runs = {n: graphs[n][0] if graphs else e.run for n, e in entrants.items()}
@@ -124,9 +129,7 @@ def run_case(case, context, options):
         spread = {k: v / calls if k.endswith("_s") else v for k, v in steady_times[name].items()}
         result[name] |= {"short_s": once, "short_rate": case.work / once / unit, **spread}
         result[name]["steady_rate"] = case.work / spread["median_s"] / unit
-    for entrant in entrants.values():
-        entrant.close()
-    return {"name": case.name, "unit": "GB/s" if case.is_decode else "TFLOP/s", **result}, absent
+    return {"name": case.name, "unit": case.unit, **result, "absent": absent}
 
 
 def best_peer(result, key):
@@ -177,49 +180,31 @@ def ceilings(options):
     return result
 
 
-def first_calls(library):
-    """Milliseconds of plan and first call: compiled, and found in the disk cache; microseconds of
-    a small call, its Python part included."""
-    case = contestants.square("bf16", 1, 1024, 128)
-    inputs = contestants.make_inputs(case)
+def first_calls():
+    """Milliseconds of a process's first call: compiled, and with its kernels on disk; microseconds
+    of a small call."""
+    script = Path(__file__).with_name("cuda_first_call.py")
     result = {}
     with tempfile.TemporaryDirectory() as folder:
-        before = os.environ.get("INGOT_CACHE_DIR")
-        os.environ["INGOT_CACHE_DIR"] = folder + "/cache"
+        environment = os.environ | {"INGOT_CACHE_DIR": folder}
         for name in ("compiled_ms", "from_disk_ms"):
-            with ingot.Context(library) as context:
-                start = time.perf_counter()
-                entrant = contestants.Ingot(context, case, inputs)
-                entrant.run()
-                torch.cuda.synchronize()
-                result[name] = (time.perf_counter() - start) * 1e3
-                result["call_us"] = small_call_us(entrant)
-                entrant.close()
-        if before is None:
-            del os.environ["INGOT_CACHE_DIR"]
-        else:
-            os.environ["INGOT_CACHE_DIR"] = before
+            ran = subprocess.run(
+                [sys.executable, script], env=environment, capture_output=True, text=True
+            )
+            if ran.returncode != 0:
+                raise OSError(f"{script.name}: {ran.stderr.strip().splitlines()[-1]}")
+            told = json.loads(ran.stdout)
+            result |= {name: told["first_ms"], "call_us": told["call_us"]}
     return result
-
-
-def small_call_us(entrant):
-    samples = []
-    for _ in range(50):
-        torch.cuda.synchronize()
-        start = time.perf_counter()
-        for _ in range(20):
-            entrant.run()
-        samples.append((time.perf_counter() - start) / 20 * 1e6)
-    return statistics.median(samples)
 
 
 def parse_arguments():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--lib", default=ingot.default_library(), help="the library of ingot")
     parser.add_argument("--peers-only", action="store_true", help="run PyTorch alone")
     parser.add_argument("--all", action="store_true", help="the grid of the papers too")
+    parser.add_argument("--backward", action="store_true", help="backward and steps of training")
     parser.add_argument("--filter", default="", help="regular expression on the names of the cases")
     parser.add_argument("--list", action="store_true", help="print the names of the cases and end")
     parser.add_argument("--seconds", type=float, default=0.2, help="of a steady turn (default 0.2)")
@@ -229,7 +214,7 @@ def parse_arguments():
     parser.add_argument("--plot", metavar="FILE", help="write a chart (svg, png, pdf)")
     options = parser.parse_args()
     try:
-        cases = contestants.all_cases(options.all)
+        cases = cuda_cases.all_cases(options.all, options.backward)
         chosen = [c for c in cases if re.search(options.filter, c.name)]
     except re.error as error:
         parser.error(f"--filter must be a regular expression: {error}")
@@ -238,7 +223,7 @@ def parse_arguments():
     return options, chosen
 
 
-def facts(library):
+def facts(options):
     properties = torch.cuda.get_device_properties(0)
     return {
         "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -248,7 +233,7 @@ def facts(library):
         "torch": torch.__version__,
         "cudnn": torch.backends.cudnn.version(),
         "python": platform.python_version(),
-        "ingot": library.version if library else None,
+        "ingot": None if options.peers_only else measure.require("ingot", ".").__version__,
     }
 
 
@@ -261,26 +246,25 @@ def write(report, options):
         cuda_plot.draw(report, options.plot)
 
 
-def measured(options, chosen, library):
+def measured(options, chosen):
     start = time.perf_counter()
-    report = {"facts": facts(library), "ceilings": ceilings(options), "cases": []}
+    report = {"facts": facts(options), "ceilings": ceilings(options), "cases": []}
     product, copy = report["ceilings"]["product"], report["ceilings"]["copy"]
     print(f"{report['facts']['gpu']}, torch {torch.__version__}, {report['facts']['date']}")
     print(f"8192^3 bf16 product {product['short']:.0f}/{product['steady']:.0f} TFLOP/s, ", end="")
     print(f"copy {copy['short']:.2f}/{copy['steady']:.2f} TB/s (short/steady)\n\n{HEADER}")
-    context = ingot.Context(library) if library else None
     for case in chosen:
         if time.perf_counter() - start > options.budget:
             print(f"{case.name:38} not run: {options.budget:.0f} s are over")
             continue
-        result, absent = run_case(case, context, options)
-        report["cases"].append({**result, "absent": absent})
+        result = run_case(case, options)
+        report["cases"].append(result)
         print(row(result), flush=True)
-        if "ingot" in absent:
-            print(f"  ingot: {absent['ingot']}")
+        if "ingot" in result["absent"]:
+            print(f"  ingot: {result['absent']['ingot']}")
         torch.cuda.empty_cache()
-    if library:
-        report["calls"] = first_calls(library)
+    if not (options.peers_only or options.backward):
+        report["calls"] = first_calls()
         print("\n" + ", ".join(f"{k} {v:.1f}" for k, v in report["calls"].items()))
     return report
 
@@ -295,16 +279,11 @@ def main():
         sys.exit("error: PyTorch finds no NVIDIA GPU")
     if options.plot:
         measure.require("matplotlib")
-    library = None
-    if not options.peers_only:
-        if not Path(options.lib).is_file():
-            sys.exit(f"error: --lib: no library at {options.lib}; build it (./dev build)")
-        library = ingot.Library(options.lib)
-    write(measured(options, chosen, library), options)
+    write(measured(options, chosen), options)
 
 
 if __name__ == "__main__":
     try:
         main()
-    except (ingot.IngotError, OSError) as error:
+    except OSError as error:
         sys.exit(f"error: {error}")

@@ -38,6 +38,7 @@ __all__ = [
     "attention_backward",
     "devices",
     "explain",
+    "set_num_threads",
 ]
 
 
@@ -50,6 +51,8 @@ def attention(
     window=None,
     scale=None,
     softcap=None,
+    precision=None,
+    workspace_limit=None,
     return_lse=False,
     device=None,
 ):
@@ -64,6 +67,11 @@ def attention(
         -1 for no bound on that side.
     scale: of the dot products; None: 1 / sqrt(head_dim).
     softcap: score = softcap * tanh(scale * <q, k> / softcap); None: off.
+    precision: None or "highest": float32 means float32. "high": float32 products may be made from
+        two bfloat16 terms a number: about 1e-5, relative, and several times faster on a device that
+        makes use of it (explain says so).
+    workspace_limit: bytes of memory that a pass may take to be faster; None: 1.25 GiB. What it
+        cannot do without does not count.
     return_lse: also return log(sum(exp(score))), natural, float32, (batch, num_heads, seqlen_q).
     device: a name of ingot.devices(); None: the one whose memory holds q.
 
@@ -71,7 +79,7 @@ def attention(
     no key gives o = 0, lse = -inf. Raises InvalidArgument (a ValueError) or Unsupported with the
     reason.
     """
-    options = option_values(causal, window, scale, softcap)
+    options = option_values(causal, window, scale, softcap, precision, workspace_limit)
     adapter = adapter_of(q)
     shape = q.shape
     if len(shape) != 4:
@@ -80,19 +88,14 @@ def attention(
         )
     o = adapter.empty((*shape[:3], v.shape[-1]), q)
     lse = adapter.empty_float32(shape[:3], q) if return_lse else None
+    stream = adapter.stream(q)
     view = adapter.view
-    if view is not None:
-        q, k, v = view(q), view(k), view(v)
-    _core.forward(
-        q,
-        k,
-        v,
-        o if view is None else view(o),
-        lse,
-        *options,
-        device or "",
-        adapter.stream(q),
-    )
+    if view is None:
+        adapter.forward(q, k, v, o, lse, *options, device or "", stream)
+    else:
+        lse_view = None if lse is None else view(lse)
+        arrays = (view(q), view(k), view(v), view(o), lse_view)
+        adapter.forward(*arrays, *options, device or "", stream)
     if adapter.finish is not None:
         o, lse = adapter.finish(o, q), lse if lse is None else adapter.finish(lse, q)
     return (o, lse) if return_lse else o
@@ -110,6 +113,8 @@ def attention_backward(
     window=None,
     scale=None,
     softcap=None,
+    precision=None,
+    workspace_limit=None,
     device=None,
 ):
     """Gradients (dq, dk, dv) of attention() with the same options.
@@ -117,11 +122,11 @@ def attention_backward(
     o and lse as attention(..., return_lse=True) gave them; dout, the gradient of o, has o's shape.
     The gradients have the shapes and dtypes of q, k and v. Deterministic.
     """
-    options = option_values(causal, window, scale, softcap)
+    options = option_values(causal, window, scale, softcap, precision, workspace_limit)
     adapter = adapter_of(q)
     gradients = [adapter.empty(x.shape, x) for x in (q, k, v)]
     view = adapter.view or (lambda x: x)
-    _core.backward(
+    adapter.backward(
         *(view(x) for x in (q, k, v, o, lse, dout)),
         *(view(x) for x in gradients),
         *options,
@@ -138,6 +143,12 @@ def devices():
     return _core.devices()
 
 
+def set_num_threads(num_threads):
+    """Threads of device "cpu" for calls from now on, the caller's own included; 0, which is the
+    start: all that the process may use. The results do not depend on it, not in one bit."""
+    _core.set_num_threads(num_threads)
+
+
 def explain(
     *,
     seqlen_q,
@@ -152,6 +163,8 @@ def explain(
     window=None,
     scale=None,
     softcap=None,
+    precision=None,
+    workspace_limit=None,
     device="auto",
     format="text",
 ):
@@ -171,7 +184,7 @@ def explain(
     text = _core.explain(
         shape,
         dtype,
-        *option_values(causal, window, scale, softcap),
+        *option_values(causal, window, scale, softcap, precision, workspace_limit),
         device,
         format == "json",
     )

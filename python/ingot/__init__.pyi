@@ -2,6 +2,7 @@ from typing import Any, Literal, TypeVar, overload
 
 Array = TypeVar("Array")
 Causal = Literal["top_left", "bottom_right"] | None
+Precision = Literal["highest", "high"] | None
 Window = tuple[int | None, int | None] | None
 
 __version__: str
@@ -25,6 +26,8 @@ def attention(
     window: Window = None,
     scale: float | None = None,
     softcap: float | None = None,
+    precision: Precision = None,
+    workspace_limit: int | None = None,
     return_lse: Literal[False] = False,
     device: str | None = None,
 ) -> Array: ...
@@ -38,6 +41,8 @@ def attention(
     window: Window = None,
     scale: float | None = None,
     softcap: float | None = None,
+    precision: Precision = None,
+    workspace_limit: int | None = None,
     return_lse: Literal[True],
     device: str | None = None,
 ) -> tuple[Array, Array]: ...
@@ -53,8 +58,11 @@ def attention_backward(
     window: Window = None,
     scale: float | None = None,
     softcap: float | None = None,
+    precision: Precision = None,
+    workspace_limit: int | None = None,
     device: str | None = None,
 ) -> tuple[Array, Array, Array]: ...
+def set_num_threads(num_threads: int) -> None: ...
 def devices() -> list[tuple[str, str]]: ...
 @overload
 def explain(
@@ -71,6 +79,8 @@ def explain(
     window: Window = None,
     scale: float | None = None,
     softcap: float | None = None,
+    precision: Precision = None,
+    workspace_limit: int | None = None,
     device: str = "auto",
     format: Literal["text"] = "text",
 ) -> str: ...
@@ -89,6 +99,8 @@ def explain(
     window: Window = None,
     scale: float | None = None,
     softcap: float | None = None,
+    precision: Precision = None,
+    workspace_limit: int | None = None,
     device: str = "auto",
     format: Literal["json"],
 ) -> dict[str, Any]: ...

@@ -3,6 +3,7 @@
 No package is imported here: an array brings its own.
 """
 
+import functools
 import sys
 
 from ingot import _core
@@ -11,16 +12,20 @@ from ingot._errors import BY_STATUS, InvalidArgument, Unsupported
 _core.set_exceptions(BY_STATUS)
 
 
-def _default_stream(_):
-    return 0
+class Adapter:
+    """What all packages have; view and finish are None where arrays go in and out as they are."""
 
-
-class NumPy:
-    """ndarray. bfloat16 is ml_dtypes'; its bits are passed, NumPy exports no such type."""
-
-    stream = staticmethod(_default_stream)
-    finish = None
     view = None
+    finish = None
+    forward = staticmethod(_core.forward)
+    backward = staticmethod(_core.backward)
+
+    def stream(self, _):
+        return 0
+
+
+class NumPy(Adapter):
+    """ndarray. bfloat16 is ml_dtypes'; its bits are passed, NumPy exports no such type."""
 
     def __init__(self):
         self._numpy = sys.modules["numpy"]
@@ -37,9 +42,7 @@ class NumPyBfloat16(NumPy):
         return array.view("uint16") if array.dtype.name == "bfloat16" else array
 
 
-class Torch:
-    finish = None
-
+class Torch(Adapter):
     def __init__(self):
         self._torch = sys.modules["torch"]
 
@@ -50,7 +53,7 @@ class Torch:
         return self._torch.empty(shape, dtype=self._torch.float32, device=like.device)
 
     def view(self, tensor):
-        return tensor.detach()
+        return tensor.detach() if tensor.requires_grad else tensor
 
     def stream(self, tensor):
         if tensor.is_cuda:
@@ -58,28 +61,41 @@ class Torch:
         return 0
 
 
-class CuPy:
-    view = None
-    finish = None
+class TorchMps(Torch):
+    """Tensors on Apple's GPU: work is encoded into PyTorch's own command buffer."""
 
+    def __init__(self):
+        super().__init__()
+        from ingot import _torch_mps
+
+        self.view, self._encode = _torch_mps.view, _torch_mps.encode
+
+    def forward(self, *arguments):
+        self._encode(lambda commands: _core.forward(*arguments[:-1], commands))
+
+    def backward(self, *arguments):
+        self._encode(lambda commands: _core.backward(*arguments[:-1], commands))
+
+
+class CuPy(Adapter):
     def __init__(self):
         self._cupy = sys.modules["cupy"]
 
     def empty(self, shape, like):
-        return self._cupy.empty(shape, like.dtype)
+        with like.device:
+            return self._cupy.empty(shape, like.dtype)
 
     def empty_float32(self, shape, like):
-        return self._cupy.empty(shape, "float32")
+        with like.device:
+            return self._cupy.empty(shape, "float32")
 
-    def stream(self, _):
-        return self._cupy.cuda.get_current_stream().ptr
+    def stream(self, array):
+        return self._cupy.cuda.get_current_stream(array.device.id).ptr
 
 
-class Jax:
+class Jax(Adapter):
     """Arrays of JAX cannot be written: the output is made beside them and taken over. In jit, grad
     and vmap use ingot.jax.attention."""
-
-    stream = staticmethod(_default_stream)
 
     def __init__(self):
         self._jax = sys.modules["jax"]
@@ -108,10 +124,8 @@ class Jax:
         return self._jax.numpy.asarray(array)
 
 
-class Mlx:
+class Mlx(Adapter):
     """Arrays of MLX cannot be written either, and NumPy cannot hold its bfloat16."""
-
-    stream = staticmethod(_default_stream)
 
     def __init__(self):
         self._mlx = sys.modules["mlx.core"]
@@ -145,7 +159,7 @@ class Mlx:
 
 
 _PACKAGES = {"torch": Torch, "cupy": CuPy, "jaxlib": Jax, "jax": Jax, "mlx": Mlx}
-_adapters = {}
+_adapters: dict[type, Adapter] = {}
 
 
 def adapter_of(q):
@@ -156,6 +170,8 @@ def adapter_of(q):
         adapter = _adapters[kind] = _make_adapter(kind)
     if type(adapter) is NumPy:
         return _numpy_adapter(adapter, q)
+    if type(adapter) is Torch and q.is_mps:
+        return _mps_adapter()
     return adapter
 
 
@@ -168,6 +184,11 @@ def _make_adapter(kind):
             return _PACKAGES[root]()
     name = f"{kind.__module__}.{kind.__name__}"
     raise InvalidArgument(f"q: must be an array of NumPy, PyTorch, JAX, CuPy or MLX, got {name}")
+
+
+@functools.cache
+def _mps_adapter():
+    return TorchMps()
 
 
 _bfloat16_adapter = None

@@ -1,9 +1,18 @@
 """The extension module (python/src): arrays are anything that speaks DLPack; no defaults here."""
 
+from collections.abc import Sequence
 from typing import Any
 
 version: str
 
+class MetalTensor:
+    """A tensor in an MTLBuffer, of 3 or 4 dimensions; offset in bytes, strides in elements."""
+
+    def __init__(
+        self, buffer: int, offset: int, dtype: str, shape: Sequence[int], strides: Sequence[int]
+    ) -> None: ...
+
+def set_num_threads(num_threads: int) -> None: ...
 def set_exceptions(types: tuple[type[Exception], ...]) -> None: ...
 def devices() -> list[tuple[str, str]]: ...
 def jax_handlers() -> tuple[tuple[str, str, Any], ...]: ...
@@ -18,6 +27,8 @@ def forward(
     window_right: int,
     scale: float,
     softcap: float,
+    precision: int,
+    workspace_limit: int,
     device: str,
     stream: int,
 ) -> None: ...
@@ -36,6 +47,8 @@ def backward(
     window_right: int,
     scale: float,
     softcap: float,
+    precision: int,
+    workspace_limit: int,
     device: str,
     stream: int,
 ) -> None: ...
@@ -47,6 +60,8 @@ def explain(
     window_right: int,
     scale: float,
     softcap: float,
+    precision: int,
+    workspace_limit: int,
     device: str,
     json: bool,
 ) -> str: ...

@@ -4,6 +4,8 @@ import torch
 from torch.library import Library
 
 from ingot._errors import Unsupported
+from ingot._options import precision_code
+from ingot.torch import matmul_precision
 
 
 class Handle:
@@ -41,7 +43,8 @@ def _check(dropout_p, attn_mask=None, debug_mask=False):
 
 
 def _options(is_causal, scale):
-    return (1 if is_causal else 0, -1, -1, 0.0 if scale is None else scale, 0.0)
+    precision = precision_code(matmul_precision())
+    return (1 if is_causal else 0, -1, -1, 0.0 if scale is None else scale, 0.0, precision, 0)
 
 
 def _cpu_forward(query, key, value, dropout_p=0.0, is_causal=False, *, attn_mask=None, scale=None):

@@ -22,7 +22,19 @@ for _name, _platform, _handler in _core.jax_handlers():
     jax.ffi.register_ffi_target(_name, _handler, platform=_platform)
 
 
-def attention(q, k, v, *, causal=None, window=None, scale=None, softcap=None, return_lse=False):
+def attention(
+    q,
+    k,
+    v,
+    *,
+    causal=None,
+    window=None,
+    scale=None,
+    softcap=None,
+    precision=None,
+    workspace_limit=None,
+    return_lse=False,
+):
     """ingot.attention; the same arguments, shapes and errors. The options must be static in jit.
 
     With return_lse the second result is not differentiable.
@@ -37,7 +49,9 @@ def attention(q, k, v, *, causal=None, window=None, scale=None, softcap=None, re
             "q, k, v: must agree in batch, heads of k and v, seqlen of k and v and head_dim of q "
             f"and k, got {q.shape}, {k.shape}, {v.shape}"
         )
-    o, lse = _attention(option_values(causal, window, scale, softcap), q, k, v)
+    o, lse = _attention(
+        option_values(causal, window, scale, softcap, precision, workspace_limit), q, k, v
+    )
     return (o, jax.lax.stop_gradient(lse)) if return_lse else o
 
 
@@ -66,7 +80,7 @@ _attention.defvjp(_forward, _backward)
 
 
 def _call(target, results, options, *arrays):
-    causal, left, right, scale, softcap = options
+    causal, left, right, scale, softcap, precision, workspace_limit = options
     return jax.ffi.ffi_call(target, results, vmap_method="sequential")(
         *arrays,
         causal=np.int64(causal),
@@ -74,4 +88,6 @@ def _call(target, results, options, *arrays):
         window_right=np.int64(right),
         scale=np.float64(scale),
         softcap=np.float64(softcap),
+        precision=np.int64(precision),
+        workspace_limit=np.int64(workspace_limit),
     )

@@ -20,7 +20,18 @@ __all__ = ["attention"]
 
 
 def attention(
-    q, k, v, *, causal=None, window=None, scale=None, softcap=None, return_lse=False, device=None
+    q,
+    k,
+    v,
+    *,
+    causal=None,
+    window=None,
+    scale=None,
+    softcap=None,
+    precision=None,
+    workspace_limit=None,
+    return_lse=False,
+    device=None,
 ):
     """ingot.attention with mx.grad and mx.vjp; the same arguments, shapes and errors.
 
@@ -31,6 +42,8 @@ def attention(
         "window": window,
         "scale": scale,
         "softcap": softcap,
+        "precision": precision,
+        "workspace_limit": workspace_limit,
         "device": device,
     }
 

@@ -7,8 +7,8 @@
 
 The operators are torch.ops.ingot.attention_forward and attention_backward: they have fake (meta)
 kernels, so they run under torch.compile without graph breaks, and work is queued on the current
-CUDA stream, so they can be captured in CUDA graphs. Gradients are deterministic. Double backward is
-not there: it raises.
+CUDA stream, so they can be captured in CUDA graphs. On MPS (untried on hardware) it is encoded into
+PyTorch's own command buffer. Gradients are deterministic. Double backward is not there: it raises.
 """
 
 import contextlib
@@ -22,35 +22,51 @@ from ingot._options import option_values
 __all__ = ["attention", "register_flash_attention", "scaled_dot_product_attention", "sdpa"]
 
 
-def _stream(tensor):
-    return torch.cuda.current_stream(tensor.device).cuda_stream if tensor.is_cuda else 0
+_DEVICES = ("cpu", "cuda", "mps")
 
 
-def _check_device(tensor):
-    if tensor.device.type not in ("cpu", "cuda"):
-        raise Unsupported(f"q: must be on a CPU or CUDA device, got {tensor.device}")
+def _run(function, tensors, options):
+    """function(tensors, options, device, stream) of _core, in the order of PyTorch's own work."""
+    device = tensors[0].device
+    if device.type == "cpu":
+        return function(*tensors, *options, "", 0)
+    if device.type == "cuda":
+        stream = torch.cuda.current_stream(device).cuda_stream
+        return function(*tensors, *options, "", stream)
+    if device.type != "mps":
+        raise Unsupported(f"q: must be on a CPU, CUDA or MPS device, got {device}")
+    from ingot import _torch_mps
+
+    slices = [_torch_mps.view(x) for x in tensors]
+    return _torch_mps.encode(lambda commands: function(*slices, *options, "", commands))
 
 
-@torch.library.custom_op("ingot::attention_forward", mutates_args=())
-def _forward(
-    q: torch.Tensor,
-    k: torch.Tensor,
-    v: torch.Tensor,
-    causal: int,
-    window_left: int,
-    window_right: int,
-    scale: float,
-    softcap: float,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    _check_device(q)
+# torch.library.custom_op would do the same by wrappers that double the cost of a small call.
+_OPTIONS = (
+    "int causal, int window_left, int window_right, float scale, float softcap, int precision, "
+    "int workspace_limit"
+)
+_library = torch.library.Library("ingot", "DEF")
+
+
+def _define(name, tensors, results):
+    """Registers torch.ops.ingot.<name>(tensors, options); what it is decorated on computes it for
+    all devices. Outputs follow the memory order of q, so the compiler must keep that."""
+    kept = getattr(torch.Tag, "needs_exact_strides", torch.Tag.needs_fixed_stride_order)
+    schema = f"{name}({', '.join(f'Tensor {t}' for t in tensors)}, {_OPTIONS}) -> ({results})"
+    _library.define(schema, tags=(torch.Tag.pt2_compliant_tag, kept))
+    return lambda function: _library.impl(name, function, "CompositeExplicitAutograd")
+
+
+@_define("attention_forward", ("q", "k", "v"), "Tensor, Tensor")
+def _(q, k, v, *options):
     o, lse = _empty_outputs(q, v)
-    options = (causal, window_left, window_right, scale, softcap, "", _stream(q))
-    _core.forward(q, k, v, o, lse, *options)
+    _run(_core.forward, (q, k, v, o, lse), options)
     return o, lse
 
 
-@_forward.register_fake
-def _(q, k, v, causal, window_left, window_right, scale, softcap):
+@torch.library.register_fake("ingot::attention_forward", lib=_library)
+def _(q, k, v, *options):
     return _empty_outputs(q, v)
 
 
@@ -65,29 +81,26 @@ def _empty_outputs(q, v):
     return o, q.new_empty((batch, heads, seqlen), dtype=torch.float32)
 
 
-@torch.library.custom_op("ingot::attention_backward", mutates_args=())
-def _backward(
-    q: torch.Tensor,
-    k: torch.Tensor,
-    v: torch.Tensor,
-    o: torch.Tensor,
-    lse: torch.Tensor,
-    dout: torch.Tensor,
-    causal: int,
-    window_left: int,
-    window_right: int,
-    scale: float,
-    softcap: float,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+_SAVED = ("q", "k", "v", "o", "lse")
+
+
+@_define("attention_backward", (*_SAVED, "dout"), "Tensor, Tensor, Tensor")
+def _(q, k, v, o, lse, dout, *options):
     gradients = _empty_gradients(q, k, v)
-    options = (causal, window_left, window_right, scale, softcap, "", _stream(q))
-    _core.backward(q, k, v, o, lse, dout, *gradients, *options)
+    _run(_core.backward, (q, k, v, o, lse, dout, *gradients), options)
     return gradients
 
 
-@_backward.register_fake
-def _(q, k, v, o, lse, dout, causal, window_left, window_right, scale, softcap):
+@torch.library.register_fake("ingot::attention_backward", lib=_library)
+def _(q, k, v, o, lse, dout, *options):
     return _empty_gradients(q, k, v)
+
+
+def _differentiate_twice(ctx, *_):
+    raise Unsupported("attention_backward: has no derivative of its own (double backward)")
+
+
+torch.library.register_autograd("ingot::attention_backward", _differentiate_twice, lib=_library)
 
 
 def _empty_gradients(q, k, v):
@@ -109,10 +122,24 @@ def _differentiate(ctx, dout, _):
     return (*gradients, *nothing)
 
 
-_forward.register_autograd(_differentiate, setup_context=_save)
+torch.library.register_autograd(
+    "ingot::attention_forward", _differentiate, setup_context=_save, lib=_library
+)
 
 
-def attention(q, k, v, *, causal=None, window=None, scale=None, softcap=None, return_lse=False):
+def attention(
+    q,
+    k,
+    v,
+    *,
+    causal=None,
+    window=None,
+    scale=None,
+    softcap=None,
+    precision=None,
+    workspace_limit=None,
+    return_lse=False,
+):
     """ingot.attention for tensors that require gradients; the same arguments, shapes and errors.
 
     With return_lse the second result is not differentiable.
@@ -121,9 +148,17 @@ def attention(q, k, v, *, causal=None, window=None, scale=None, softcap=None, re
         raise InvalidArgument(
             f"q: must have 4 dimensions (batch, heads, seqlen, head_dim), got {q.dim()}"
         )
-    options = option_values(causal, window, scale, softcap)
+    options = option_values(causal, window, scale, softcap, precision, workspace_limit)
     o, lse = torch.ops.ingot.attention_forward(q, k, v, *options)
     return (o, lse) if return_lse else o
+
+
+@torch.compiler.assume_constant_result
+def matmul_precision():
+    """What torch.set_float32_matmul_precision asks for, as ingot says it: PyTorch's "high" is a sum
+    of two bfloat16 too, and its "medium" permits more than ingot ever takes. A compiled function
+    keeps what was set when it was compiled."""
+    return "highest" if torch.get_float32_matmul_precision() == "highest" else "high"
 
 
 _torch_sdpa = torch.nn.functional.scaled_dot_product_attention
@@ -143,22 +178,33 @@ def scaled_dot_product_attention(
 ):
     """torch.nn.functional.scaled_dot_product_attention, by ingot.
 
-    attn_mask: None or a torch.nn.attention.bias.CausalBias; dropout_p must be 0. What ingot does
+    attn_mask: None or a torch.nn.attention.bias.CausalBias; dropout_p must be 0. The precision of
+    float32 is the one of torch.set_float32_matmul_precision. What ingot does
     not have raises Unsupported with the reason, or with fallback="torch" runs in PyTorch.
     """
     if fallback not in (None, "torch"):
         raise InvalidArgument(f'fallback: must be None or "torch", got {fallback!r}')
+
+    def in_torch():
+        return _torch_sdpa(
+            query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
+        )
+
     reason = _unsupported(query, key, value, attn_mask, dropout_p, is_causal, scale, enable_gqa)
     if reason is not None:
         if fallback is None:
             raise Unsupported(f'{reason} (fallback="torch" runs PyTorch\'s own)')
-        return _torch_sdpa(
-            query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
-        )
+        return in_torch()
     causal = "top_left" if is_causal else _causal_of(attn_mask)
     shape = (*query.shape[:-1], value.shape[-1])
     q, k, v = (_as_4d(x) for x in (query, key, value))
-    return attention(q, k, v, causal=causal, scale=scale).reshape(shape)
+    try:
+        options = {"causal": causal, "scale": scale, "precision": matmul_precision()}
+        return attention(q, k, v, **options).reshape(shape)
+    except Unsupported:  # of this device
+        if fallback is None:
+            raise
+        return in_torch()
 
 
 def _causal_of(mask):
@@ -188,12 +234,12 @@ def _unsupported(query, key, value, attn_mask, dropout_p, is_causal, scale, enab
         return f"dropout_p: must be 0, got {dropout_p}"
     if scale == 0:
         return "scale: must not be 0, got 0"
-    if query.device.type not in ("cpu", "cuda"):
-        return f"query: must be on a CPU or CUDA device, got {query.device}"
+    if query.device.type not in _DEVICES:
+        return f"query: must be on a CPU, CUDA or MPS device, got {query.device}"
     dtypes = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
     if query.dtype not in dtypes:
         return f"query.dtype: must be a floating-point type of 16, 32 or 64 bits, got {query.dtype}"
-    if query.dtype == torch.float64 and query.is_cuda:
+    if query.dtype == torch.float64 and query.device.type != "cpu":
         return "query.dtype: must be of 16 or 32 bits on a GPU, got torch.float64"
     if query.dim() < 2 or query.dim() != key.dim() or key.dim() != value.dim():
         ranks = f"{query.dim()}, {key.dim()}, {value.dim()}"

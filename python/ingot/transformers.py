@@ -11,7 +11,7 @@ entry. Dropout, attention sinks and learned position biases raise Unsupported wi
 from transformers import AttentionInterface, AttentionMaskInterface
 
 from ingot._errors import Unsupported
-from ingot.torch import attention
+from ingot.torch import attention, matmul_precision
 
 __all__ = ["attention_forward", "attention_mask"]
 
@@ -51,6 +51,7 @@ def attention_forward(
         "window": _window(sliding_window, causal),
         "scale": scaling,
         "softcap": softcap,
+        "precision": matmul_precision(),
     }
     if attention_mask is None:
         return attention(query, key, value, **options).transpose(1, 2), None

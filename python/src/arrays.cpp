@@ -2,7 +2,9 @@
 
 #include <nanobind/stl/string.h>
 
+#include <algorithm>
 #include <unordered_map>
+#include <utility>
 
 #include "errors.hpp"
 
@@ -67,11 +69,20 @@ void require_rank(std::size_t rank, std::size_t got, const char* argument) {
           std::to_string(got));
 }
 
+/// In Metal's memory DLPack's data is a buffer, and not every package says where in it.
+void require_addresses(int device_type, const char* argument) {
+  if (device_type != device_metal) return;
+  raise(INGOT_UNSUPPORTED, std::string(argument) +
+                               ": is in Metal's memory, which DLPack does not lead to; PyTorch's "
+                               "tensors are taken by ingot.torch.attention");
+}
+
 View borrowed_view(const ExchangeApi& api, nb::handle array, const char* argument,
                    std::size_t rank) {
   nb::dlpack::dltensor source{};
   if (api.borrow(array.ptr(), &source) != 0) throw nb::python_error();
   require_rank(rank, static_cast<std::size_t>(source.ndim), argument);
+  require_addresses(source.device.device_type, argument);
   View view;
   view.dtype = dtype_of(source.dtype, argument);
   view.device_type = source.device.device_type;
@@ -96,9 +107,41 @@ std::string shape_text(const std::array<std::int64_t, 4>& shape, std::size_t ran
   return text + ")";
 }
 
+MetalTensor::MetalTensor(std::uintptr_t buffer, std::size_t offset, const std::string& dtype,
+                         const std::vector<std::int64_t>& shape,
+                         const std::vector<std::int64_t>& strides)
+    : rank(shape.size()) {
+  if (buffer == 0) invalid("buffer: must be an MTLBuffer, got 0");
+  if (rank > view.shape.size() || strides.size() != rank) {
+    invalid("shape, strides: must have the same number of dimensions, at most 4, got " +
+            std::to_string(rank) + " and " + std::to_string(strides.size()));
+  }
+  view.slice = {reinterpret_cast<void*>(buffer), offset};
+  view.dtype = dtype_named(dtype, "dtype");
+  view.device_type = device_metal;
+  std::copy(shape.begin(), shape.end(), view.shape.begin());
+  std::copy(strides.begin(), strides.end(), view.tensor.stride);
+}
+
+ingot_dtype dtype_named(const std::string& name, const char* argument) {
+  constexpr std::pair<const char*, ingot_dtype> types[] = {{"float32", INGOT_F32},
+                                                           {"float16", INGOT_F16},
+                                                           {"bfloat16", INGOT_BF16},
+                                                           {"float64", INGOT_F64}};
+  for (const auto& [text, dtype] : types) {
+    if (name == text) return dtype;
+  }
+  invalid(std::string(argument) + ": must be float32, float16, bfloat16 or float64, got " + name);
+}
+
 View view_of(nb::handle array, const char* argument, std::size_t rank, Access access) {
   if (const ExchangeApi* api = exchange_of(Py_TYPE(array.ptr()))) {
     return borrowed_view(*api, array, argument, rank);
+  }
+  if (nb::isinstance<MetalTensor>(array)) {
+    const auto& tensor = *nb::inst_ptr<MetalTensor>(array);
+    require_rank(rank, tensor.rank, argument);
+    return tensor.view;
   }
   View view;
   if (!nb::try_cast(array, view.owner)) {
@@ -109,6 +152,7 @@ View view_of(nb::handle array, const char* argument, std::size_t rank, Access ac
     invalid(std::string(argument) + ": must be writable, got a read-only array");
   }
   require_rank(rank, view.owner.ndim(), argument);
+  require_addresses(view.owner.device_type(), argument);
   view.dtype = dtype_of(view.owner.dtype(), argument);
   view.device_type = view.owner.device_type();
   view.device_id = view.owner.device_id();

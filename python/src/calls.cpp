@@ -25,6 +25,7 @@ struct PlanDeleter {
 using PlanHandle = std::shared_ptr<ingot_plan>;
 
 struct CachedPlan {
+  ingot_context* context;
   std::string device;
   ingot_problem problem;
   PlanHandle plan;
@@ -34,15 +35,17 @@ struct CachedPlan {
 PlanHandle plan_for(const std::string& device, const ingot_problem& problem) {
   static auto* const plans = new std::list<CachedPlan>;
   constexpr std::size_t capacity = 64;
+  ingot_context* const current = context();
   for (auto entry = plans->begin(); entry != plans->end(); ++entry) {
-    if (std::memcmp(&entry->problem, &problem, sizeof problem) == 0 && entry->device == device) {
+    if (std::memcmp(&entry->problem, &problem, sizeof problem) == 0 && entry->context == current &&
+        entry->device == device) {
       if (entry != plans->begin()) plans->splice(plans->begin(), *plans, entry);
       return plans->front().plan;
     }
   }
   ingot_plan* made = nullptr;
-  check(ingot_plan_create(context(), device.c_str(), &problem, &made));
-  plans->push_front({device, problem, PlanHandle(made, PlanDeleter{})});
+  check(ingot_plan_create(current, device.c_str(), &problem, &made));
+  plans->push_front({current, device, problem, PlanHandle(made, PlanDeleter{})});
   if (plans->size() > capacity) plans->pop_back();
   return plans->front().plan;
 }
@@ -66,6 +69,34 @@ void require_device(const View& view, const char* argument, const View& q) {
   }
 }
 
+bool in_host_memory(const View& view) {
+  return view.device_type == device_cpu || view.device_type == device_cuda_host;
+}
+
+/// `named` or, where it is empty, the device whose memory holds q. Memory of one device is no
+/// memory of another; what lies in host memory any device can be given.
+std::string chosen_device(const View& q, const std::string& named) {
+  if (named.empty()) return device_of(q);
+  if (in_host_memory(q)) return named;
+  const std::string device = device_of(q);
+  if (named != device && named != "auto") {
+    invalid("device: must be " + device + ", whose memory holds q, got " + named);
+  }
+  return device;
+}
+
+/// Points into `view` where it is a slice, so `view` must outlive the call.
+ingot_tensor tensor_of(View& view) {
+  ingot_tensor tensor = view.tensor;
+  if (view.slice.buffer != nullptr) tensor.data = &view.slice;
+  return tensor;
+}
+
+/// All tensors of a call are on the device of q, so all are slices or none is.
+ingot_memory memory_of(const View& q) {
+  return q.slice.buffer != nullptr ? INGOT_MEMORY_METAL_SLICE : INGOT_MEMORY_ADDRESS;
+}
+
 ingot_problem problem_of(const View& q, const View& k, const View& v, const Options& options) {
   ingot_problem p;
   std::memset(&p, 0, sizeof p);  // padding too: plans are found by comparing bytes
@@ -85,6 +116,8 @@ ingot_problem problem_of(const View& q, const View& k, const View& v, const Opti
   p.window_right = options.window_right;
   p.scale = static_cast<float>(options.scale);
   p.softcap = static_cast<float>(options.softcap);
+  p.precision = options.precision;
+  p.workspace_limit = options.workspace_limit;
   require_shape(k, "k", 4, {p.batch, p.num_heads_kv, p.seqlen_k, p.head_dim});
   require_shape(v, "v", 4, {p.batch, p.num_heads_kv, p.seqlen_k, p.head_dim_v});
   require_device(k, "k", q);
@@ -147,81 +180,81 @@ void run(const ingot_problem& p, Args& args, bool on_cpu, F&& call) {
   check(status);
 }
 
-const char* dtype_name(ingot_dtype dtype) {
-  constexpr const char* names[] = {"", "float32", "float16", "bfloat16", "float64"};
-  return names[dtype];
-}
-
 }  // namespace
 
 std::string device_of(const View& view) {
-  constexpr int cpu = 1, cuda = 2, cuda_host = 3, metal = 8;
-  if (view.device_type == cpu || view.device_type == cuda_host) {
-    return view.dtype == INGOT_F64 ? "reference" : "cpu";
-  }
-  if (view.device_type == cuda) return "cuda:" + std::to_string(view.device_id);
-  if (view.device_type == metal) return "metal:" + std::to_string(view.device_id);
+  if (in_host_memory(view)) return view.dtype == INGOT_F64 ? "reference" : "cpu";
+  if (view.device_type == device_cuda) return "cuda:" + std::to_string(view.device_id);
+  if (view.device_type == device_metal) return "metal:" + std::to_string(view.device_id);
   invalid("q: must be in the memory of a CPU, CUDA or Metal device, got DLPack device type " +
           std::to_string(view.device_type));
 }
 
 void forward(nb::handle q, nb::handle k, nb::handle v, nb::handle o, nb::handle lse,
              const Options& options, const std::string& device, std::uintptr_t stream) {
-  const View views[] = {view_of(q, "q", 4), view_of(k, "k", 4), view_of(v, "v", 4),
-                        view_of(o, "o", 4, Access::write)};
+  View views[] = {view_of(q, "q", 4), view_of(k, "k", 4), view_of(v, "v", 4),
+                  view_of(o, "o", 4, Access::write)};
   ingot_problem p = problem_of(views[0], views[1], views[2], options);
   require_shape(views[3], "o", 4, {p.batch, p.num_heads, p.seqlen_q, p.head_dim_v});
   require_device(views[3], "o", views[0]);
   p.o_dtype = views[3].dtype;
   ingot_forward_args args;
   ingot_forward_args_init(&args);
-  args.q = views[0].tensor;
-  args.k = views[1].tensor;
-  args.v = views[2].tensor;
-  args.o = views[3].tensor;
+  args.q = tensor_of(views[0]);
+  args.k = tensor_of(views[1]);
+  args.v = tensor_of(views[2]);
+  args.o = tensor_of(views[3]);
+  View lse_view;
   if (!lse.is_none()) {
-    const View view = view_of(lse, "lse", 3, Access::write);
-    require_shape(view, "lse", 3, {p.batch, p.num_heads, p.seqlen_q, 0});
-    require_dtype(view, "lse", INGOT_F32, "float32");
-    require_device(view, "lse", views[0]);
-    args.lse = view.tensor;
+    lse_view = view_of(lse, "lse", 3, Access::write);
+    require_shape(lse_view, "lse", 3, {p.batch, p.num_heads, p.seqlen_q, 0});
+    require_dtype(lse_view, "lse", INGOT_F32, "float32");
+    require_device(lse_view, "lse", views[0]);
+    args.lse = tensor_of(lse_view);
   }
+  args.submission.memory = memory_of(views[0]);
   args.submission.stream = reinterpret_cast<void*>(stream);
-  const PlanHandle plan = plan_for(device.empty() ? device_of(views[0]) : device, p);
-  run(p, args, views[0].device_type == 1, [&] { return ingot_forward(plan.get(), &args); });
+  const PlanHandle plan = plan_for(chosen_device(views[0], device), p);
+  run(p, args, in_host_memory(views[0]), [&] { return ingot_forward(plan.get(), &args); });
 }
 
 void backward(nb::handle q, nb::handle k, nb::handle v, nb::handle o, nb::handle lse,
               nb::handle dout, nb::handle dq, nb::handle dk, nb::handle dv, const Options& options,
               const std::string& device, std::uintptr_t stream) {
-  const View views[] = {view_of(q, "q", 4), view_of(k, "k", 4),     view_of(v, "v", 4),
-                        view_of(o, "o", 4), view_of(lse, "lse", 3), view_of(dout, "dout", 4)};
+  View views[] = {view_of(q, "q", 4), view_of(k, "k", 4),     view_of(v, "v", 4),
+                  view_of(o, "o", 4), view_of(lse, "lse", 3), view_of(dout, "dout", 4)};
   ingot_problem p = problem_of(views[0], views[1], views[2], options);
   const std::array<std::int64_t, 4> out{p.batch, p.num_heads, p.seqlen_q, p.head_dim_v};
   require_shape(views[3], "o", 4, out);
   require_shape(views[4], "lse", 3, {p.batch, p.num_heads, p.seqlen_q, 0});
   require_dtype(views[4], "lse", INGOT_F32, "float32");
   require_shape(views[5], "dout", 4, out);
+  require_device(views[3], "o", views[0]);
+  require_device(views[4], "lse", views[0]);
+  require_device(views[5], "dout", views[0]);
   p.o_dtype = views[3].dtype;
   p.dout_dtype = views[5].dtype;
   ingot_backward_args args;
   ingot_backward_args_init(&args);
   ingot_tensor* const inputs[] = {&args.q, &args.k, &args.v, &args.o, &args.lse, &args.dout};
-  for (std::size_t i = 0; i < 6; ++i) *inputs[i] = views[i].tensor;
-  const auto gradient = [&](nb::handle array, const char* argument, const View& like,
+  for (std::size_t i = 0; i < 6; ++i) *inputs[i] = tensor_of(views[i]);
+  View outputs[3];
+  const auto gradient = [&](nb::handle array, const char* argument, std::size_t index,
                             ingot_tensor& tensor, ingot_dtype& dtype) {
     if (array.is_none()) return;
-    const View view = view_of(array, argument, 4, Access::write);
-    require_shape(view, argument, 4, like.shape);
-    tensor = view.tensor;
+    View& view = outputs[index] = view_of(array, argument, 4, Access::write);
+    require_shape(view, argument, 4, views[index].shape);
+    require_device(view, argument, views[0]);
+    tensor = tensor_of(view);
     dtype = view.dtype;
   };
-  gradient(dq, "dq", views[0], args.dq, p.dq_dtype);
-  gradient(dk, "dk", views[1], args.dk, p.dk_dtype);
-  gradient(dv, "dv", views[2], args.dv, p.dv_dtype);
+  gradient(dq, "dq", 0, args.dq, p.dq_dtype);
+  gradient(dk, "dk", 1, args.dk, p.dk_dtype);
+  gradient(dv, "dv", 2, args.dv, p.dv_dtype);
+  args.submission.memory = memory_of(views[0]);
   args.submission.stream = reinterpret_cast<void*>(stream);
-  const PlanHandle plan = plan_for(device.empty() ? device_of(views[0]) : device, p);
-  run(p, args, views[0].device_type == 1, [&] { return ingot_backward(plan.get(), &args); });
+  const PlanHandle plan = plan_for(chosen_device(views[0], device), p);
+  run(p, args, in_host_memory(views[0]), [&] { return ingot_backward(plan.get(), &args); });
 }
 
 std::vector<std::tuple<std::string, std::string>> devices() {
@@ -242,12 +275,7 @@ std::string explain(const std::array<std::int64_t, 7>& shape, const std::string&
   q.shape = {shape[0], shape[1], shape[3], shape[5]};
   k.shape = {shape[0], shape[2], shape[4], shape[5]};
   v.shape = {shape[0], shape[2], shape[4], shape[6]};
-  for (const ingot_dtype value : {INGOT_F32, INGOT_F16, INGOT_BF16, INGOT_F64}) {
-    if (dtype == dtype_name(value)) q.dtype = k.dtype = v.dtype = value;
-  }
-  if (q.dtype == INGOT_DTYPE_DEFAULT) {
-    invalid("dtype: must be float32, float16, bfloat16 or float64, got " + dtype);
-  }
+  q.dtype = k.dtype = v.dtype = dtype_named(dtype, "dtype");
   const PlanHandle plan = plan_for(device, problem_of(q, k, v, options));
   const ingot_format format = json ? INGOT_JSON : INGOT_TEXT;
   std::size_t needed = 0;

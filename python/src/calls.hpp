@@ -15,6 +15,8 @@ struct Options {
   std::int64_t window_left = -1, window_right = -1;
   double scale = 0;  ///< 0: 1 / sqrt(head_dim)
   double softcap = 0;
+  int precision = INGOT_PRECISION_HIGHEST;
+  std::int64_t workspace_limit = 0;  ///< 0: the library's own
 };
 
 /// lse may be None.

@@ -106,6 +106,8 @@ struct Call {
     problem.window_right = attribute<std::int64_t>(a, "window_right");
     problem.scale = static_cast<float>(attribute<double>(a, "scale"));
     problem.softcap = static_cast<float>(attribute<double>(a, "softcap"));
+    problem.workspace_limit = attribute<std::int64_t>(a, "workspace_limit");
+    problem.precision = static_cast<ingot_precision>(attribute<std::int64_t>(a, "precision"));
     device = problem.q_dtype == INGOT_F64 ? "reference" : "cpu";
     if (!cuda) return;
     device = "cuda:" + std::to_string(ordinal_of(frame));

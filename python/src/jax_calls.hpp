@@ -1,5 +1,6 @@
 // Handlers of JAX's custom calls, for its CPU and CUDA platforms. Attributes: causal, window_left,
-// window_right (s64), scale, softcap (f64). Buffers are contiguous in the order of their shapes.
+// window_right, precision, workspace_limit (s64), scale, softcap (f64). Buffers are contiguous in
+// the order of their shapes.
 #pragma once
 
 #include "xla_ffi.hpp"

@@ -1,5 +1,10 @@
+import os
+
 import numpy as np
 import pytest
+
+# JAX else takes most of a GPU's memory for itself, and PyTorch and CuPy run in the same process.
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """ingot.attention on NumPy arrays: numbers, layouts, dtypes, errors, threads, signals."""
 
+import importlib.metadata
 import json
 import os
 import signal
@@ -127,6 +128,17 @@ ERRORS = [
     (same, {"causal": []}, f"{CAUSAL} []"),
     (same, {"window": 3}, f"{PAIR} 3"),
     (same, {"window": (-7, 1)}, f"window_left: must be from -1 to {LARGEST}, got -7"),
+    (
+        same,
+        {"workspace_limit": 0},
+        "workspace_limit: must not be 0 (leave it out for the default), got 0",
+    ),
+    (same, {"workspace_limit": -1}, "workspace_limit: must be at least 0, got -1"),
+    (
+        same,
+        {"precision": "medium"},
+        'precision: must be None, "highest" or "high", got \'medium\'',
+    ),
     (same, {"scale": 0}, "scale: must not be 0 (leave it out for the default), got 0"),
     (same, {"softcap": -1}, "softcap: must be finite and not negative, got -1"),
     (lambda q: same(q.astype("int32")), {}, f"{NATIVE} int32"),
@@ -177,10 +189,32 @@ def test_explain_and_devices():
     plan = ingot.explain(seqlen_q=8, head_dim=64, causal="top_left", device="cpu", format="json")
     assert plan["problem"]["causal"] == "top_left"
     json.dumps(plan)
+    for precision, name in ((None, "highest"), ("highest", "highest"), ("high", "high")):
+        options = {"device": "cpu", "format": "json", "precision": precision}
+        plan = ingot.explain(seqlen_q=8, head_dim=64, **options)
+        assert plan["problem"]["precision"] == name
+    plan = ingot.explain(seqlen_q=8, head_dim=64, workspace_limit=4096, device="cpu", format="json")
+    assert plan["problem"]["workspace_limit"] == 4096
     with pytest.raises(ValueError, match="dtype: must be"):
         ingot.explain(seqlen_q=8, head_dim=64, dtype="int4")
     with pytest.raises(ValueError, match="format: must be"):
         ingot.explain(seqlen_q=8, head_dim=64, format="xml")
+
+
+def test_number_of_threads_changes_no_bit(make):
+    inputs = make(1, 4, 4, 256, 256, 64)
+    want = ingot.attention(*inputs)
+    try:
+        for count in (1, 3):
+            ingot.set_num_threads(count)
+            assert dict(ingot.devices())["cpu"].split(", ")[-1].startswith(f"{count} thread")
+            np.testing.assert_array_equal(ingot.attention(*inputs), want)
+        with pytest.raises(
+            ingot.InvalidArgument, match="num_threads: must be from 0 to .*, got -1"
+        ):
+            ingot.set_num_threads(-1)
+    finally:
+        ingot.set_num_threads(0)
 
 
 def test_threads_run_at_the_same_time(make):
@@ -236,3 +270,9 @@ def test_import_brings_no_package_along():
     program = f"import sys, ingot; print([m for m in {heavy} if m in sys.modules])"
     output = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert output.stdout == "[]\n", output.stderr
+
+
+def test_the_program_is_installed():
+    script = next(f for f in importlib.metadata.files("ingot") if f.name in ("ingot", "ingot.exe"))
+    output = subprocess.run([script.locate(), "--version"], capture_output=True, text=True)
+    assert ingot.__version__ in output.stdout

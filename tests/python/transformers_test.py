@@ -15,6 +15,7 @@ from transformers import (
     MistralForCausalLM,
 )
 
+DEVICES = ["cpu"] + (["cuda"] if torch.cuda.is_available() else [])
 SMALL = {"num_hidden_layers": 2, "hidden_size": 64, "intermediate_size": 96, "vocab_size": 101}
 DECODERS = {
     "gpt2": lambda: GPT2LMHeadModel(
@@ -37,9 +38,12 @@ def both(model, run):
     return results
 
 
-@pytest.fixture(autouse=True)
-def seed():
+@pytest.fixture(autouse=True, params=DEVICES)
+def device(request):
+    """The device that tensors and models are made on."""
     torch.manual_seed(5)
+    with torch.device(request.param):
+        yield request.param
 
 
 @pytest.mark.parametrize("side", ["none", "left", "right"])
@@ -58,21 +62,22 @@ def test_encoder(side):
     torch.testing.assert_close(got[seen], want[seen], atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("name", DECODERS)
-def test_decoder_prefill_and_training(name):
-    model = DECODERS[name]().train()
+def without_dropout(model):
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
-    for config in (model.config,):
-        config.attn_pdrop = config.attention_dropout = 0.0
+        if isinstance(getattr(module, "attention_dropout", None), float):
+            module.attention_dropout = 0.0
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_decoder_prefill_and_training(name):
+    model = DECODERS[name]().train()
+    without_dropout(model)
     ids = torch.randint(3, 100, (2, 19))
 
     def run(m):
         m.zero_grad()
-        for module in m.modules():
-            if hasattr(module, "attention_dropout") and isinstance(module.attention_dropout, float):
-                module.attention_dropout = 0.0
         loss = m(input_ids=ids, labels=ids).loss
         loss.backward()
         return loss.detach(), torch.cat([p.grad.flatten() for p in m.parameters()])

@@ -59,22 +59,64 @@ def flash_attn_func(
     return (o, lse, None) if return_attn_probs else o
 
 
-def flash_attn_qkvpacked_func(qkv, *args, **kwargs):
+def flash_attn_qkvpacked_func(
+    qkv,
+    dropout_p=0.0,
+    softmax_scale=None,
+    causal=False,
+    window_size=(-1, -1),
+    softcap=0.0,
+    alibi_slopes=None,
+    deterministic=False,
+    return_attn_probs=False,
+):
     """qkv: (batch, seqlen, 3, heads, head_dim); the other arguments of flash_attn_func."""
     if qkv.dim() != 5 or qkv.shape[2] != 3:
         raise InvalidArgument(
             f"qkv: must have shape (batch, seqlen, 3, heads, head_dim), got {tuple(qkv.shape)}"
         )
-    return flash_attn_func(*qkv.unbind(2), *args, **kwargs)
+    return flash_attn_func(
+        *qkv.unbind(2),
+        dropout_p,
+        softmax_scale,
+        causal,
+        window_size,
+        softcap,
+        alibi_slopes,
+        deterministic,
+        return_attn_probs,
+    )
 
 
-def flash_attn_kvpacked_func(q, kv, *args, **kwargs):
+def flash_attn_kvpacked_func(
+    q,
+    kv,
+    dropout_p=0.0,
+    softmax_scale=None,
+    causal=False,
+    window_size=(-1, -1),
+    softcap=0.0,
+    alibi_slopes=None,
+    deterministic=False,
+    return_attn_probs=False,
+):
     """kv: (batch, seqlen_k, 2, heads_kv, head_dim); the other arguments of flash_attn_func."""
     if kv.dim() != 5 or kv.shape[2] != 2:
         raise InvalidArgument(
             f"kv: must have shape (batch, seqlen_k, 2, heads_kv, head_dim), got {tuple(kv.shape)}"
         )
-    return flash_attn_func(q, *kv.unbind(2), *args, **kwargs)
+    return flash_attn_func(
+        q,
+        *kv.unbind(2),
+        dropout_p,
+        softmax_scale,
+        causal,
+        window_size,
+        softcap,
+        alibi_slopes,
+        deterministic,
+        return_attn_probs,
+    )
 
 
 def flash_attn_with_kvcache(

@@ -1,0 +1,37 @@
+from typing import Literal, overload
+
+from jax import Array
+from jax.typing import ArrayLike
+
+from ingot import Causal, Precision, Window
+
+__all__ = ["attention"]
+
+@overload
+def attention(
+    q: ArrayLike,
+    k: ArrayLike,
+    v: ArrayLike,
+    *,
+    causal: Causal = None,
+    window: Window = None,
+    scale: float | None = None,
+    softcap: float | None = None,
+    precision: Precision = None,
+    workspace_limit: int | None = None,
+    return_lse: Literal[False] = False,
+) -> Array: ...
+@overload
+def attention(
+    q: ArrayLike,
+    k: ArrayLike,
+    v: ArrayLike,
+    *,
+    causal: Causal = None,
+    window: Window = None,
+    scale: float | None = None,
+    softcap: float | None = None,
+    precision: Precision = None,
+    workspace_limit: int | None = None,
+    return_lse: Literal[True],
+) -> tuple[Array, Array]: ...

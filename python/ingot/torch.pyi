@@ -1,0 +1,52 @@
+from contextlib import AbstractContextManager
+from typing import Literal, overload
+
+from torch import Tensor
+from torch.nn.attention.bias import CausalBias
+
+from ingot import Causal, Precision, Window
+
+__all__ = ["attention", "register_flash_attention", "scaled_dot_product_attention", "sdpa"]
+
+@overload
+def attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *,
+    causal: Causal = None,
+    window: Window = None,
+    scale: float | None = None,
+    softcap: float | None = None,
+    precision: Precision = None,
+    workspace_limit: int | None = None,
+    return_lse: Literal[False] = False,
+) -> Tensor: ...
+@overload
+def attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *,
+    causal: Causal = None,
+    window: Window = None,
+    scale: float | None = None,
+    softcap: float | None = None,
+    precision: Precision = None,
+    workspace_limit: int | None = None,
+    return_lse: Literal[True],
+) -> tuple[Tensor, Tensor]: ...
+def scaled_dot_product_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | CausalBias | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+    *,
+    fallback: Literal["torch"] | None = None,
+) -> Tensor: ...
+def sdpa(fallback: Literal["torch"] | None = None) -> AbstractContextManager[None]: ...
+def register_flash_attention() -> bool: ...
