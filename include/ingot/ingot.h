@@ -112,9 +112,10 @@ typedef struct ingot_problem {
   float softcap; /* > 0: score = softcap * tanh(scale * <q, k> / softcap); 0 (the default): off */
   ingot_precision precision; /* default highest */
   int32_t reserved;          /* 0 */
-  /* Bytes of memory that a pass may take to be faster, >= 0; 0 (the default): 1.25 GiB. Kernels that
-   * would need more, whatever the lengths, give way to slower ones or work piece by piece. What is
-   * indispensable (a number or two for every query, partial results of split keys) does not count. */
+  /* Bytes of memory that a pass may take to be faster, >= 0; 0 (the default): 1.25 GiB. Kernels
+   * that would need more, whatever the lengths, give way to slower ones or work piece by piece.
+   * What is indispensable (a number or two for every query, partial results of split keys) does not
+   * count. */
   int64_t workspace_limit;
 } ingot_problem;
 

@@ -1,6 +1,6 @@
 // The first kernel of the unfused backward pass on Hopper: P and dS of a chunk of keys, for all
 // queries, to the workspace (stored_params.h). A tile is 128 keys, 64 a warpgroup, by 128 or 256
-// queries: S^T = K Q^T, then dP^T = V dO^T, over columns that come 64 at a time. The warpgroups read
+// queries: S^T = K Q^T, then dP^T = V dO^T, over columns that come 64 at a time. Warpgroups read
 // the same stages; one starts ahead, so that one multiplies while the other makes weights.
 #include "cuda/kernels/barrier.cuh"
 #include "cuda/kernels/scores_weights.cuh"
