@@ -75,7 +75,8 @@ std::optional<Form> plan_hopper(const Problem& p, const DeviceCaps& caps, Backwa
   if (!why_not.empty()) return std::nullopt;
   detail.statistics = plan_statistics(p, caps);
   std::optional<Form> form;
-  form = plan_stored(p, caps, detail, why_not);
+  form = plan_relay(p, caps, detail, why_not);
+  if (!form) form = plan_stored(p, caps, detail, why_not);
   if (!form) form = plan_unfused(p, caps, detail, why_not);
   if (!form) detail.statistics.reset();
   return form;

@@ -40,7 +40,8 @@ struct Config {
   TypeName dout_type{"bf16"}, dq_type{"bf16"}, dk_type{"bf16"}, dv_type{"bf16"};
   std::int64_t columns_v = 0;  ///< of dv that a block computes
   // product_sm90: `columns` are of a slice of the result.
-  bool by_keys = false;  ///< rows of the result are keys, those of the matrices; else queries
+  std::int64_t stages_dq = 0;  ///< backward_relay_sm90: of its product; block_m are its rows
+  bool by_keys = false;        ///< rows of the result are keys, those of the matrices; else queries
 
   bool operator==(const Config&) const = default;
 
@@ -79,6 +80,7 @@ struct Config {
     f("dk_type", dk_type);
     f("dv_type", dv_type);
     f("columns_v", columns_v);
+    f("stages_dq", stages_dq);
     f("by_keys", by_keys);
   }
 };

@@ -104,6 +104,20 @@ struct StoredBackward {
   Chunks chunks;
 };
 
+/// The same in one grid (kernels/backward_relay_sm90.cuh): chunks follow each other without
+/// waiting, as the workspace holds several. Behind the statistics lie counters, dq's sums and the
+/// matrices.
+struct RelayBackward {
+  Step step;
+  Product dq;                         ///< its Config is within that of `step`
+  std::int64_t heads_kv_at_once = 0;  ///< of a chunk
+  std::int64_t pieces = 1;            ///< of the keys of a head
+  std::int64_t keys_at_once = 0;      ///< of a chunk
+  std::int64_t chunks = 0, slots = 0, lag = 0;
+  std::int64_t counters = 0;
+  std::int64_t sums_bytes = 0, slot_bytes = 0;
+};
+
 /// Backward that keeps P and dS of a group of heads, or of a chunk of one head's keys, in the
 /// workspace: the kernel scores_sm90 writes them, products make the gradients. Narrow heads of f32:
 /// backward_terms_sm90 makes dk and dv itself and keeps dS alone. The workspace holds the
@@ -123,7 +137,8 @@ struct UnfusedBackward {
 struct BackwardDetail final : PassDetail {
   ScoreParams score;
   std::optional<BackwardStatistics> statistics;  ///< where there is a form for Hopper
-  std::optional<StoredBackward> stored;          ///< at most one of the forms for Hopper
+  std::optional<RelayBackward> relay;
+  std::optional<StoredBackward> stored;  ///< at most one of the forms for Hopper
   std::optional<UnfusedBackward> unfused;
   std::optional<MmaBackward> delta, dq, dkv;  ///< in the order of launch; delta is the workspace
 };

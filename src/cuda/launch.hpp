@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <functional>
+#include <span>
 
 #include "core/problem.hpp"
 #include "cuda/cuda_plan.hpp"
@@ -40,14 +41,17 @@ bool launch_sm90(const Device& device, const ForwardCall& call, std::byte* works
 /// `run_if`, where given, is read by the kernels: 0 and they do nothing.
 void launch_mma(const Device& device, const ForwardCall& call, std::byte* workspace,
                 const Loader& load, const int* run_if = nullptr);
-/// Fills what `BackwardDetail::statistics` describes, at the start of the workspace.
+/// Fills what `BackwardDetail::statistics` describes, at the start of the workspace; `counters`, in
+/// the device's memory, become 0.
 void launch_statistics(const Device& device, const BackwardCall& call, std::byte* workspace,
-                       const Loader& load);
+                       const Loader& load, std::span<int> counters = {});
 /// The form of the plan for Hopper; false, and nothing launched, where there is none or the copy
 /// engine cannot address q, k, v or dout.
 bool launch_hopper_backward(const Device& device, const BackwardCall& call, std::byte* workspace,
                             const Loader& load);
 /// False, and nothing launched, where the copy engine cannot address q, k, v or dout.
+bool launch_relay(const Device& device, const BackwardCall& call, std::byte* workspace,
+                  const Loader& load);
 bool launch_stored(const Device& device, const BackwardCall& call, std::byte* workspace,
                    const Loader& load);
 bool launch_unfused(const Device& device, const BackwardCall& call, std::byte* workspace,

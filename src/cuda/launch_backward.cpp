@@ -5,7 +5,7 @@
 namespace ingot::cuda {
 
 void launch_statistics(const Device& device, const BackwardCall& call, std::byte* workspace,
-                       const Loader& load) {
+                       const Loader& load, std::span<int> counters) {
   const Problem& p = call.problem;
   const BackwardStatistics& statistics = *call.detail.statistics;
   StatisticsParams params{};
@@ -18,12 +18,15 @@ void launch_statistics(const Device& device, const BackwardCall& call, std::byte
   params.seqlen_q = p.seqlen_q;
   params.rows_padded = statistics.rows_padded;
   params.rows = statistics.rows;
+  params.counters = counters.data();
+  params.counter_count = static_cast<int>(counters.size());
   void* const arguments[] = {&params};
   device.launch(load(statistics.step), statistics.step.launch, call.stream, arguments);
 }
 
 bool launch_hopper_backward(const Device& device, const BackwardCall& call, std::byte* workspace,
                             const Loader& load) {
+  if (call.detail.relay) return launch_relay(device, call, workspace, load);
   if (call.detail.stored) return launch_stored(device, call, workspace, load);
   if (call.detail.unfused) return launch_unfused(device, call, workspace, load);
   return false;

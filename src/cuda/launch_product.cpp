@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "core/error.hpp"
-#include "cuda/kernels/product_params.h"
 #include "cuda/tuning.hpp"
 
 namespace ingot::cuda {
@@ -29,7 +28,9 @@ int heads_at_once(const ProductCall& call, std::int64_t heads) {
   return static_cast<int>(std::clamp(fit * sharing, std::min(sharing, heads), heads));
 }
 
-ProductParams params_of(const ProductCall& call) {
+}  // namespace
+
+ProductParams product_params(const ProductCall& call) {
   const Problem& p = call.problem;
   const Product& product = call.product;
   const Config& c = product.step.config;
@@ -60,8 +61,6 @@ ProductParams params_of(const ProductCall& call) {
   params.units = params.tiles * params.slices * params.heads;
   return params;
 }
-
-}  // namespace
 
 TensorMap encode_stored(const Driver& driver, const StoredOperand& stored, Dtype element) {
   TensorMapSpec spec;
@@ -97,7 +96,7 @@ std::int64_t sums_elements(const Product& product, std::int64_t rows_padded) {
 void launch_product(const Device& device, const ProductCall& call, StreamHandle stream,
                     const Loader& load) {
   const Step& step = call.product.step;
-  ProductParams params = params_of(call);
+  ProductParams params = product_params(call);
   TensorMap a = encode_stored(device.driver(), call.a, dtype_of(step.config.element));
   TensorMap b = call.b;
   // A block a tile: the device hands them out, under a mask the longest first, and goes on with the

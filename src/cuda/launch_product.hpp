@@ -1,6 +1,7 @@
 // The host's part of kernels/product_sm90.cuh.
 #pragma once
 
+#include "cuda/kernels/product_params.h"
 #include "cuda/kernels/stored.h"
 #include "cuda/launch.hpp"
 #include "cuda/tensor_map.hpp"
@@ -51,6 +52,9 @@ struct ProductCall {
 
 /// Elements of `sums` for one head.
 std::int64_t sums_elements(const Product& product, std::int64_t rows_padded);
+
+/// Arguments of the kernel.
+ProductParams product_params(const ProductCall& call);
 
 void launch_product(const Device& device, const ProductCall& call, StreamHandle stream,
                     const Loader& load);

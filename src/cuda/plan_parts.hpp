@@ -44,6 +44,10 @@ struct ChunkNeeds {
 std::optional<Chunks> cut_chunks(const Problem& problem, const ChunkNeeds& needs,
                                  const Product& dq);
 
+/// Adds the relay to `detail`, which has its statistics, within the problem's limit of workspace.
+/// Nothing where it cannot be had or does not pay; `why_not` then says why.
+std::optional<Form> plan_relay(const Problem& problem, const DeviceCaps& caps,
+                               BackwardDetail& detail, std::string& why_not);
 /// Adds the stored form to `detail`, which has its statistics, within the problem's limit of
 /// workspace. Nothing where it cannot be had or does not pay; `why_not` then says why.
 std::optional<Form> plan_stored(const Problem& problem, const DeviceCaps& caps,

@@ -52,6 +52,10 @@ Needs needs_mma_backward(const Config& config);
 /// cannot run the problem or is not worth its launches; `why_not` then says why.
 std::optional<Config> choose_stored(const Problem& problem, std::string& why_not);
 Needs needs_stored(const Config& config);
+/// The same work in one grid, kernels/backward_relay_sm90.cuh, for heads to 128: a Config of
+/// choose_stored and of its product.
+Config choose_relay(const Config& keys, const Config& dq);
+Needs needs_relay(const Config& config);
 
 /// kernels/scores_sm90.cuh. Nothing where the unfused form is not worth its launches; `why_not`
 /// then says why.

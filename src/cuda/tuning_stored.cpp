@@ -58,4 +58,23 @@ Needs needs_stored(const Config& c) {
   return {128 * (c.warpgroups + 1), tiles * tile_bytes + c.stages * (512 + 8) + slack};
 }
 
+Config choose_relay(const Config& keys, const Config& dq) {
+  Config c = keys;
+  c.kernel = "backward_relay_sm90";
+  c.dq_type = dq.output;
+  c.block_m = dq.block_m;
+  c.stages_dq = dq.stages;
+  return c;
+}
+
+// Tiles of both lie in the same memory, one after the other.
+Needs needs_relay(const Config& c) {
+  Config dq = c;
+  dq.columns = round_up(c.head_dim, 16);
+  dq.stages = c.stages_dq;
+  const std::int64_t unit = 64;  // what a block tells its threads
+  const Needs keys = needs_stored(c);
+  return {keys.threads, std::max(keys.shared_bytes, needs_product(dq).shared_bytes) + unit};
+}
+
 }  // namespace ingot::cuda

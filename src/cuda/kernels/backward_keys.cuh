@@ -74,7 +74,7 @@ INGOT_FN KeyTile key_tile(const StoredParams& params, int block) {
   tile.head_kv = head_total - tile.batch * params.num_heads_kv;
   tile.stored = (block - head * params.tiles) * keys;
   tile.key = params.stored.key_first + tile.stored;
-  tile.matrix = head * params.group;
+  tile.matrix = params.matrix_first + head * params.group;
   const ScoreParams& score = params.score;
   int first = 0, last = static_cast<int>(score.seqlen_q);
   if (Config::masked) {
@@ -138,9 +138,11 @@ struct KeysSteps {
   }
 
   // One thread brings K and V, then Q, dO, lse and delta of the queries.
-  INGOT_FN void load(const KeyTile& tile, const TensorMap& k, const TensorMap& v,
-                     const TensorMap& q, const TensorMap& dout) const {
-    const BoxAt at_keys{{0, tile.key, tile.head_kv, tile.batch, 0}};
+  // `tile` says which tile it is, as often as asked.
+  template <class TileOf>
+  INGOT_FN void load(const TileOf& tile, const TensorMap& k, const TensorMap& v, const TensorMap& q,
+                     const TensorMap& dout) const {
+    const BoxAt at_keys{{0, tile().key, tile().head_kv, tile().batch, 0}};
     mbarrier_arrive_expect(keys_full(), Shape::q_at);
     load_panels<Shape::panels>(k, at_keys, Shape::block_keys, shared + Shape::k_at, keys_full());
     load_panels<Shape::panels_v>(v, at_keys, Shape::block_keys, shared + Shape::v_at, keys_full());
@@ -148,12 +150,12 @@ struct KeysSteps {
     const int num_heads = params.num_heads_kv * params.group;
 #pragma unroll 1
     for (int i = 0; i < params.group; ++i) {
-      const int head = tile.head_kv * params.group + i;
+      const int head = tile().head_kv * params.group + i;
       const Index row =
-          static_cast<Index>(tile.batch * num_heads + head) * params.stored.rows_padded;
+          static_cast<Index>(tile().batch * num_heads + head) * params.stored.rows_padded;
 #pragma unroll 1
-      for (int block = tile.begin; block < tile.end; ++block) {
-        const BoxAt at_queries{{0, block * 64, head, tile.batch, 0}};
+      for (int block = tile().begin; block < tile().end; ++block) {
+        const BoxAt at_queries{{0, block * 64, head, tile().batch, 0}};
         mbarrier_wait(q_empty(at), at.phase ^ 1);
         store_shared(query(at), block * 64);
         mbarrier_arrive_expect(q_full(at), Shape::q_tile + 256);

@@ -175,7 +175,7 @@ extern "C" __global__ void __launch_bounds__(ingot::KeysShape<Config>::threads, 
   if (warp >= 8) {
     give_registers<Shape::loader_registers>();
     if (threadIdx.x % 32 != 0) return;
-    if (warp == 8) steps.load(tile, k, v, q, dout);
+    if (warp == 8) steps.load([&] { return tile; }, k, v, q, dout);
     if (warp > 8 && warp <= 8 + Shape::key_groups) steps.store(tile, ds, warp - 9);
   } else {
     take_registers<Shape::registers>();

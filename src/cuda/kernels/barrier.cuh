@@ -32,6 +32,10 @@ INGOT_FN void load_shared(u32 from, u32 (&x)[4]) {
 INGOT_FN void mbarrier_init(u32 barrier, int arrivals) {
   asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(arrivals) : "memory");
 }
+// Its memory is memory again.
+INGOT_FN void mbarrier_end(u32 barrier) {
+  asm volatile("mbarrier.inval.shared::cta.b64 [%0];" ::"r"(barrier) : "memory");
+}
 INGOT_FN void mbarrier_init_done() {
   asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
 }

@@ -24,24 +24,25 @@ INGOT_FN void exchange_row(float* row, int dim, bool valid, float (&sum)[Count],
   }
 }
 
-// 64 rows of a warpgroup, the first at `row`.
+// 64 rows of a warpgroup, the first at `row`; `dim` columns from the tile's first on.
 template <class Config, int Count>
-INGOT_FN void store_product(const ProductParams& params, const ProductTile& tile, int row,
+INGOT_FN void store_product(const ProductParams& params, const ProductTile& tile, int row, int dim,
                             float (&sum)[Count]) {
   using Output = typename Config::output;
-  const int thread = threadIdx.x % 128;
+  const int thread = anew(threadIdx.x) % 128;
   row += thread / 32 * 16 + thread % 32 / 4;
-  const int dim = params.dim - tile.column;
 #pragma unroll
   for (int h = 0; h < 2; ++h, row += 8) {
     const bool valid = row < tile.rows_end;
-    const Index place = tile.head * params.partial_head +
-                        static_cast<Index>(row) * params.partial_pitch + tile.column;
+    const auto place = [&] {
+      return tile.head * params.partial_head +
+             static_cast<Index>(anew(row)) * params.partial_pitch + tile.column;
+    };
     if (params.add != nullptr) {
-      exchange_row<true>(const_cast<float*>(params.add) + place, dim, valid, sum, h);
+      exchange_row<true>(const_cast<float*>(params.add) + place(), dim, valid, sum, h);
     }
     if (params.partial != nullptr) {
-      exchange_row<false>(params.partial + place, dim, valid, sum, h);
+      exchange_row<false>(params.partial + place(), dim, valid, sum, h);
       continue;
     }
     Output* const out = static_cast<Output*>(params.out) + tile.batch * params.out_stride[0] +

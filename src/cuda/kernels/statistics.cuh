@@ -55,6 +55,10 @@ INGOT_FN float part_of_delta(const StatisticsParams& p, const HeadRow& row, int 
 extern "C" __global__ void __launch_bounds__(Config::warps * 32)
     ingot_kernel(const __grid_constant__ ingot::StatisticsParams p) {
   using namespace ingot;
+  for (int i = blockIdx.x * blockDim.x + threadIdx.x; i < p.counter_count;
+       i += gridDim.x * blockDim.x) {
+    p.counters[i] = 0;
+  }
   constexpr int per_block = Config::warps * 32 / row_lanes;
   const Index row = static_cast<Index>(blockIdx.x) * per_block + threadIdx.x / row_lanes;
   const int place = threadIdx.x % row_lanes;
