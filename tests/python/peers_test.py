@@ -47,6 +47,7 @@ def test_gpu_contestants(case, monkeypatch):
     tolerance = 1e-5 if case.dtype == "f32" else 1e-2
     for name in ("ingot", "efficient"):
         entrant = cuda_contestants.make(name, case, inputs)
+        entrant.run()  # as the script does, to see whether it can
         _, relative = cuda_errors.errors(case, inputs, entrant)
         assert relative < tolerance
         assert all(torch.isfinite(result).all() for result in entrant.results)
