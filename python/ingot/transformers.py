@@ -4,10 +4,12 @@
     model = AutoModel.from_pretrained(name, attn_implementation="ingot")
 
 Importing this module registers "ingot" as an attention function and its mask function. Encoders,
-decoders, prefill and cached decoding run; a padded batch is computed without its padding, entry by
-entry. Dropout, attention sinks and learned position biases raise Unsupported with the reason.
+decoders, prefill and cached decoding run; a padded batch is computed without its padding, entries
+of one length together. Dropout, attention sinks and learned position biases raise Unsupported with
+the reason.
 """
 
+import torch
 from transformers import AttentionInterface, AttentionMaskInterface
 
 from ingot._errors import Unsupported
@@ -57,23 +59,49 @@ def attention_forward(
         return attention(query, key, value, **options).transpose(1, 2), None
     o = query.new_zeros((*query.shape[:3], value.shape[3]))
     rows_before = attention_mask.shape[1] - query.shape[2]
-    for entry in range(query.shape[0]):
-        cols = attention_mask[entry].nonzero().squeeze(1)
-        rows = cols[cols >= rows_before] - rows_before
+    for first, end, cols in _runs_of(attention_mask):
+        rows = _rows_of(cols, rows_before)
         part = attention(
-            _rows(query, entry, rows), _rows(key, entry, cols), _rows(value, entry, cols), **options
+            query[first:end, :, rows], key[first:end, :, cols], value[first:end, :, cols], **options
         )
-        o[entry : entry + 1, :, rows] = part
+        o[first:end, :, rows] = part
     return o.transpose(1, 2), None
 
 
-def _rows(tensor, entry, index):
-    """Rows of one batch entry: a view where they follow one another, as padding mostly has it."""
-    one = tensor[entry : entry + 1]
-    count = index.numel()
-    if count > 0 and index[-1] - index[0] == count - 1:
-        return one[:, :, index[0] : index[0] + count]
-    return one[:, :, index]
+def _runs_of(mask):
+    """[(first entry, end, columns)]: batch entries side by side that have the same columns without
+    padding: a slice where these follow one another, as they mostly do, else indices. All layers of
+    a model share a mask, so it keeps its runs."""
+    runs = getattr(mask, "_ingot_runs", None)
+    if runs is None:
+        runs = mask._ingot_runs = _find_runs(mask)
+    return runs
+
+
+def _find_runs(mask):
+    seen = mask.int()
+    stops = mask.shape[1] - seen.flip(1).argmax(1)
+    table = torch.stack((seen.argmax(1), stops, seen.sum(1)), 1).tolist()
+    runs = []
+    for entry, (start, stop, count) in enumerate(table):
+        if count == 0:
+            continue
+        if stop - start != count:
+            runs.append((entry, entry + 1, mask[entry].nonzero().squeeze(1)))
+            continue
+        cols = slice(start, stop)
+        if runs and isinstance(runs[-1][2], slice) and runs[-1][1:] == (entry, cols):
+            runs[-1] = (runs[-1][0], entry + 1, cols)
+        else:
+            runs.append((entry, entry + 1, cols))
+    return runs
+
+
+def _rows_of(cols, rows_before):
+    """The queries that stand at these columns; the first stands at column rows_before."""
+    if isinstance(cols, slice):
+        return slice(max(cols.start - rows_before, 0), max(cols.stop - rows_before, 0))
+    return cols[cols >= rows_before] - rows_before
 
 
 def _window(sliding_window, causal):

@@ -46,7 +46,7 @@ def device(request):
         yield request.param
 
 
-@pytest.mark.parametrize("side", ["none", "left", "right"])
+@pytest.mark.parametrize("side", ["none", "left", "right", "holes", "alike"])
 def test_encoder(side):
     model = BertModel(BertConfig(**SMALL, num_attention_heads=4)).eval()
     ids = torch.randint(3, 100, (3, 17))
@@ -56,6 +56,10 @@ def test_encoder(side):
     if side == "right":
         mask[1, 12:] = 0
         mask[2, 3:] = 0
+    if side == "holes":
+        mask[1, 4:7] = 0
+    if side == "alike":
+        mask[:2, 9:] = 0
     with torch.no_grad():
         want, got = both(model, lambda m: m(input_ids=ids, attention_mask=mask).last_hidden_state)
     seen = mask.bool()
