@@ -116,6 +116,7 @@ TEST(CudaForwardSm90, HeadsShareTilesThatTheirRowsWouldLeaveEmpty) {
   p.seqlen_q = 32;
   EXPECT_TRUE(is_packed(p));
   p.num_heads = 12;  // groups of 3 do not divide the rows of a warpgroup
+  EXPECT_FALSE(is_packed(p));
   p.seqlen_q = 100;
   EXPECT_FALSE(is_packed(p));
   p.batch = p.num_heads_kv = 1;
