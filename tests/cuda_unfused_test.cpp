@@ -100,6 +100,35 @@ TEST(CudaUnfused, TheWorkspaceHoldsWholeHeadsOrChunksOfKeysAndKeepsItsLimit) {
   }
 }
 
+TEST(CudaUnfused, SaysHow) {
+  const auto how = [](const Problem& p) {
+    return plan_cuda(p, hopper(), "cuda:0").backward.why.front();
+  };
+  const std::string end =
+      "; every sum has a fixed order, so the result has the same bits every time";
+  Problem p = problem_of(Dtype::bf16, 512, 512, 8192);
+  EXPECT_EQ(how(p),
+            "unfused: P and dS of 1 kv heads at a time go to the workspace (scores_sm90, tiles of "
+            "256 queries by 128 keys), then dv, dk and dq are products with them" +
+                end);
+  p.num_heads = 32, p.num_heads_kv = 1;
+  EXPECT_EQ(how(p),
+            "unfused: P and dS of 4 query heads of a kv head at a time go to the workspace "
+            "(scores_sm90, tiles of 256 queries by 128 keys), then dv, dk and dq are products with "
+            "them, dk and dv summed over the query heads in f32" +
+                end);
+  p = problem_of(Dtype::f32, 64, 64);
+  p.precision = Precision::high;
+  EXPECT_EQ(how(p),
+            "unfused: f32 as sums of 2 terms of bf16; backward_terms_sm90 keeps tiles of 128 keys "
+            "in place, makes dk and dv and stores dS of 4 kv heads at a time in the workspace; dq "
+            "is a product with it" +
+                end);
+  p.batch = p.num_heads = p.num_heads_kv = 1;
+  EXPECT_EQ(how(p).substr(0, 70),
+            "unfused: f32 as sums of 2 terms of bf16; P and dS of 1 kv heads at a t");
+}
+
 TEST(CudaUnfused, SaysWhyNot) {
   const auto reason = [](const Problem& p) {
     BackwardDetail detail;
@@ -119,6 +148,9 @@ TEST(CudaUnfused, SaysWhyNot) {
 struct Chunked {
   ingot_dtype dtype;
   std::int64_t dim, heads_kv, limit;
+
+  // Narrow heads of f32 need tiles of keys for two thirds of the multiprocessors.
+  std::int64_t batch() const { return dim <= 64 ? 6 : 2; }
 };
 constexpr Chunked chunked[] = {{INGOT_BF16, 264, 4, 3 << 19}, {INGOT_BF16, 264, 1, 7 << 20},
                                {INGOT_BF16, 264, 1, 5 << 20}, {INGOT_BF16, 264, 1, 7 << 19},
@@ -136,7 +168,7 @@ TEST(CudaUnfused, WorkIsCutByHeadsOfAGroupThenByKeys) {
     const Chunked& c = chunked[i];
     const Dtype dtype = c.dtype == INGOT_F32 ? Dtype::f32 : Dtype::bf16;
     Problem p = problem_of(dtype, c.dim, c.dim, 1000);
-    p.batch = 2, p.num_heads = 4, p.num_heads_kv = c.heads_kv;
+    p.batch = c.batch(), p.num_heads = 4, p.num_heads_kv = c.heads_kv;
     p.seqlen_q = 400, p.workspace_limit = c.limit;
     const auto detail = detail_of(p);
     ASSERT_TRUE(detail->unfused) << i;
@@ -197,13 +229,25 @@ void add_f32(conformance::Table& table) {
     row.data = dim == 64 ? Data::inf_k : Data::nan_v;
     add(row);
   }
+  for (const auto& [dim, dim_v] : {std::pair{64, 64}, {40, 24}, {16, 64}}) {  // dk, dv in place
+    Row row;
+    row.batch = 2, row.heads = 16, row.heads_kv = 8, row.q = 330, row.k = 800, row.d = dim;
+    row.dv = dim_v;
+    add(row);
+    row.causal = INGOT_CAUSAL_BOTTOM_RIGHT, row.left = 200, row.layout = Layout::bshd;
+    add(row);
+    row.softcap = 10, row.precision = INGOT_PRECISION_HIGH;
+    add(row);
+    row.softcap = 0, row.causal = INGOT_CAUSAL_NONE, row.left = -1, row.data = Data::nan_q;
+    add(row);
+  }
 }
 
 void add_chunks(conformance::Table& table) {
-  for (const auto& [dtype, dim, heads_kv, limit] : chunked) {
+  for (const Chunked& c : chunked) {
     Row row;
-    row.batch = 2, row.heads = 4, row.heads_kv = heads_kv, row.q = 400, row.k = 1000;
-    row.in = dtype, row.d = dim, row.workspace_limit = limit;
+    row.batch = c.batch(), row.heads = 4, row.heads_kv = c.heads_kv, row.q = 400, row.k = 1000;
+    row.in = c.dtype, row.d = c.dim, row.workspace_limit = c.limit;
     table.add(conformance::Tier::full, row);
     row.causal = INGOT_CAUSAL_BOTTOM_RIGHT, row.left = 500;
     table.add(conformance::Tier::full, row);
@@ -241,6 +285,7 @@ TEST(CudaUnfusedSameBits, FiftyTimes) {
     Row row;
     row.heads = 8, row.heads_kv = 2, row.q = 700, row.k = 900, row.d = dim, row.in = dtype;
     row.causal = INGOT_CAUSAL_BOTTOM_RIGHT, row.workspace_limit = 8 << 20;
+    row.batch = dim == 64 ? 6 : 1;  // so many that dk and dv are made in place
     table.add(conformance::Tier::full, row);
   }
   for (const Case& c : table.take()) {

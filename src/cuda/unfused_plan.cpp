@@ -105,6 +105,9 @@ std::optional<UnfusedBackward> choose_in_place(const Problem& p, const DeviceCap
                                                std::string& why_not) {
   const std::optional<Config> terms = choose_terms(p, why_not);
   if (!terms) return std::nullopt;
+  // A block a tile of keys: where those are few, tiles of pairs fill the multiprocessors better.
+  const std::int64_t tiles = ceil_div(p.seqlen_k, terms->block_n) * p.batch * p.num_heads_kv;
+  if (3 * tiles < 2 * caps.sm_count) return std::nullopt;
   UnfusedBackward form;
   form.planes = terms->planes;
   form.pairs = make_step(*terms, needs_terms(*terms), 1);
