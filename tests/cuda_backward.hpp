@@ -40,14 +40,16 @@ inline std::shared_ptr<const BackwardDetail> detail_of(const Problem& p) {
       plan_cuda(p, hopper(), "cuda:0").backward.detail);
 }
 
+inline bool has_gpu() {
+  const auto names = conformance::device_names(conformance::shared_context());
+  return std::find(names.begin(), names.end(), "cuda:0") != names.end();
+}
+
 /// Runs one row on the GPU of this machine; skips where there is none.
 inline void expect_agreement_on_gpu(const conformance::Case& row) {
-  ingot_context* const context = conformance::shared_context();
-  const std::vector<std::string> devices = conformance::device_names(context);
-  if (std::find(devices.begin(), devices.end(), "cuda:0") == devices.end()) {
-    GTEST_SKIP() << "skipped: no NVIDIA GPU";
-  }
-  const conformance::Outcome outcome = conformance::run_case(context, "cuda:0", row);
+  if (!has_gpu()) GTEST_SKIP() << "skipped: no NVIDIA GPU";
+  const conformance::Outcome outcome =
+      conformance::run_case(conformance::shared_context(), "cuda:0", row);
   EXPECT_EQ(outcome.status, conformance::Status::passed) << outcome.message;
 }
 

@@ -1,56 +1,23 @@
 // The fused backward pass for Hopper: how the workspace is cut, why it is not taken, and, on such a
 // GPU, rows of problems that take it (cases.hpp has mostly smaller ones) and the same bits again
 // and again.
-#include <gtest/gtest.h>
-
-#include <algorithm>
-#include <string>
-#include <vector>
-
-#include "conformance.hpp"
-#include "cuda/plan_parts.hpp"
-#include "devices.hpp"
+#include "cuda_backward.hpp"
 
 namespace ingot::cuda {
 namespace {
 
-constexpr std::int64_t most_shared = 232448;
-
-DeviceCaps hopper() {
-  DeviceCaps caps;
-  caps.sm = 90;
-  caps.sm_count = 132;
-  caps.shared_bytes = most_shared;
-  return caps;
-}
-
-Problem problem_of(Dtype dtype, std::int64_t dim, std::int64_t dim_v, std::int64_t seqlen = 4096) {
-  Problem p;
-  p.batch = 2, p.num_heads = 16, p.num_heads_kv = 4;
-  p.seqlen_q = p.seqlen_k = seqlen;
-  p.head_dim = dim, p.head_dim_v = dim_v;
-  p.q = p.k = p.v = p.o = p.dout = p.dq = p.dk = p.dv = dtype;
-  return p;
-}
-
-/// The plan keeps alive what it returns.
-std::shared_ptr<const BackwardDetail> detail_of(const Problem& p) {
-  return std::dynamic_pointer_cast<const BackwardDetail>(
-      plan_cuda(p, hopper(), "cuda:0").backward.detail);
-}
-
 TEST(CudaFused, TakesNarrowHeads) {
   for (std::int64_t dim = 1; dim <= 64; ++dim) {
     for (const Dtype dtype : {Dtype::bf16, Dtype::f16}) {
-      const auto detail = detail_of(problem_of(dtype, dim, 65 - dim));
+      const auto detail = detail_of(hopper_problem(dtype, dim, 65 - dim));
       ASSERT_TRUE(detail->fused) << dim;
       EXPECT_FALSE(detail->stored || detail->unfused) << dim;
       EXPECT_LE(detail->fused->step.launch.shared_bytes, most_shared) << dim;
       EXPECT_EQ(detail->fused->step.launch.threads, 512) << dim;
     }
   }
-  EXPECT_FALSE(detail_of(problem_of(Dtype::bf16, 65, 64))->fused);
-  EXPECT_FALSE(detail_of(problem_of(Dtype::bf16, 64, 65))->fused);
+  EXPECT_FALSE(detail_of(hopper_problem(Dtype::bf16, 65, 64))->fused);
+  EXPECT_FALSE(detail_of(hopper_problem(Dtype::bf16, 64, 65))->fused);
 }
 
 TEST(CudaFused, SaysWhyNot) {
@@ -61,15 +28,16 @@ TEST(CudaFused, SaysWhyNot) {
     EXPECT_FALSE(plan_fused(p, detail, why_not));
     return why_not;
   };
-  EXPECT_EQ(reason(problem_of(Dtype::bf16, 72, 64)), "a head is wider than 64");
-  EXPECT_EQ(reason(problem_of(Dtype::f32, 64, 64)), "dtype f32");
-  Problem p = problem_of(Dtype::bf16, 64, 64);
+  EXPECT_EQ(reason(hopper_problem(Dtype::bf16, 72, 64)), "a head is wider than 64");
+  EXPECT_EQ(reason(hopper_problem(Dtype::f32, 64, 64)), "dtype f32");
+  Problem p = hopper_problem(Dtype::bf16, 64, 64);
   p.seqlen_q = 63;
   EXPECT_EQ(reason(p), "few query rows");
 }
 
 TEST(CudaFused, TheWorkspaceHoldsGroupsOfHeadsAndKeepsItsLimit) {
-  Problem p = problem_of(Dtype::bf16, 64, 64, 8192);  // 8 MB of sums a kv head
+  Problem p = hopper_problem(Dtype::bf16, 64, 64, 8192);  // 8 MB of sums a kv head
+  p.batch = 2;
   const auto heads_at_once = [&] {
     const Plan plan = plan_cuda(p, hopper(), "cuda:0");
     const auto& detail = dynamic_cast<const BackwardDetail&>(*plan.backward.detail);
@@ -88,7 +56,7 @@ TEST(CudaFused, TheWorkspaceHoldsGroupsOfHeadsAndKeepsItsLimit) {
 }
 
 TEST(CudaFused, ExplainNamesTheForm) {
-  const Plan plan = plan_cuda(problem_of(Dtype::bf16, 64, 64), hopper(), "cuda:0");
+  const Plan plan = plan_cuda(hopper_problem(Dtype::bf16, 64, 64), hopper(), "cuda:0");
   ASSERT_EQ(plan.backward.kernels.size(), 2U);
   EXPECT_EQ(plan.backward.kernels[1].file, "cuda/kernels/backward_fused_sm90.cuh");
   EXPECT_EQ(plan.backward.why[0].substr(0, 27), "fused: backward_fused_sm90 ");
@@ -162,19 +130,11 @@ std::vector<Case> gpu_cases() {
 class CudaFusedOnGpu : public testing::TestWithParam<Case> {
  protected:
   void SetUp() override {
-    const std::vector<std::string> devices =
-        conformance::device_names(conformance::shared_context());
-    if (std::find(devices.begin(), devices.end(), "cuda:0") == devices.end()) {
-      GTEST_SKIP() << "skipped: no NVIDIA GPU";
-    }
+    if (!has_gpu()) GTEST_SKIP() << "skipped: no NVIDIA GPU";
   }
 };
 
-TEST_P(CudaFusedOnGpu, AgreesWithReference) {
-  const conformance::Outcome outcome =
-      conformance::run_case(conformance::shared_context(), "cuda:0", GetParam());
-  EXPECT_EQ(outcome.status, conformance::Status::passed) << outcome.message;
-}
+TEST_P(CudaFusedOnGpu, AgreesWithReference) { expect_agreement_on_gpu(GetParam()); }
 
 std::string test_name(const testing::TestParamInfo<Case>& info) { return info.param.name; }
 

@@ -1,48 +1,15 @@
 // The unfused backward pass for Hopper: what its tables may ask of the hardware, how the workspace
 // is cut, and, on such a GPU, rows of problems that take it (cases.hpp has mostly smaller ones).
-#include <gtest/gtest.h>
-
-#include <algorithm>
-#include <string>
-#include <vector>
-
-#include "conformance.hpp"
-#include "cuda/plan_parts.hpp"
-#include "devices.hpp"
+#include "cuda_backward.hpp"
 
 namespace ingot::cuda {
 namespace {
-
-constexpr std::int64_t most_shared = 232448;
-
-DeviceCaps hopper() {
-  DeviceCaps caps;
-  caps.sm = 90;
-  caps.sm_count = 132;
-  caps.shared_bytes = most_shared;
-  return caps;
-}
-
-Problem problem_of(Dtype dtype, std::int64_t dim, std::int64_t dim_v, std::int64_t seqlen = 4096) {
-  Problem p;
-  p.num_heads = 16, p.num_heads_kv = 4;
-  p.seqlen_q = p.seqlen_k = seqlen;
-  p.head_dim = dim, p.head_dim_v = dim_v;
-  p.q = p.k = p.v = p.o = p.dout = p.dq = p.dk = p.dv = dtype;
-  return p;
-}
-
-/// The plan keeps alive what it returns.
-std::shared_ptr<const BackwardDetail> detail_of(const Problem& p) {
-  return std::dynamic_pointer_cast<const BackwardDetail>(
-      plan_cuda(p, hopper(), "cuda:0").backward.detail);
-}
 
 TEST(CudaUnfused, TilesFitTheMultiprocessor) {
   for (const Dtype dtype : {Dtype::bf16, Dtype::f32}) {
     for (std::int64_t dim = dtype == Dtype::f32 ? 8 : 257; dim <= 1024; dim += 8) {
       for (const float softcap : {0.0F, 10.0F}) {
-        Problem p = problem_of(dtype, dim, dim / 2 + 1);
+        Problem p = hopper_problem(dtype, dim, dim / 2 + 1);
         p.softcap = softcap;
         const auto detail = detail_of(p);
         ASSERT_TRUE(detail->unfused) << dim;
@@ -79,7 +46,7 @@ TEST(CudaUnfused, TheWorkspaceHoldsWholeHeadsOrChunksOfKeysAndKeepsItsLimit) {
                                             {Dtype::f32, 1000, true},
                                             {Dtype::f32, 16384, true},
                                             {Dtype::f32, 50000, true}}) {
-    Problem p = problem_of(dtype, 512, 512, seqlen);
+    Problem p = hopper_problem(dtype, 512, 512, seqlen);
     p.workspace_limit = limit;
     BackwardDetail detail;
     detail.statistics.emplace();
@@ -106,7 +73,7 @@ TEST(CudaUnfused, SaysHow) {
   };
   const std::string end =
       "; every sum has a fixed order, so the result has the same bits every time";
-  Problem p = problem_of(Dtype::bf16, 512, 512, 8192);
+  Problem p = hopper_problem(Dtype::bf16, 512, 512, 8192);
   EXPECT_EQ(how(p),
             "unfused: P and dS of 1 kv heads at a time go to the workspace (scores_sm90, tiles of "
             "256 queries by 128 keys), then dv, dk and dq are products with them" +
@@ -117,7 +84,7 @@ TEST(CudaUnfused, SaysHow) {
             "(scores_sm90, tiles of 256 queries by 128 keys), then dv, dk and dq are products with "
             "them, dk and dv summed over the query heads in f32" +
                 end);
-  p = problem_of(Dtype::f32, 64, 64);
+  p = hopper_problem(Dtype::f32, 64, 64);
   p.precision = Precision::high;
   EXPECT_EQ(how(p),
             "unfused: f32 as sums of 2 terms of bf16; backward_terms_sm90 keeps tiles of 128 keys "
@@ -137,10 +104,10 @@ TEST(CudaUnfused, SaysWhyNot) {
     EXPECT_FALSE(plan_unfused(p, hopper(), detail, why_not));
     return why_not;
   };
-  Problem p = problem_of(Dtype::bf16, 512, 512);
+  Problem p = hopper_problem(Dtype::bf16, 512, 512);
   p.seqlen_q = 63;
   EXPECT_EQ(reason(p), "few query rows");
-  EXPECT_EQ(reason(problem_of(Dtype::f32, 64, 64, 128)),
+  EXPECT_EQ(reason(hopper_problem(Dtype::f32, 64, 64, 128)),
             "too little work for kernels of their own");
 }
 
@@ -167,7 +134,7 @@ TEST(CudaUnfused, WorkIsCutByHeadsOfAGroupThenByKeys) {
   for (std::size_t i = 0; i < std::size(chunked); ++i) {
     const Chunked& c = chunked[i];
     const Dtype dtype = c.dtype == INGOT_F32 ? Dtype::f32 : Dtype::bf16;
-    Problem p = problem_of(dtype, c.dim, c.dim, 1000);
+    Problem p = hopper_problem(dtype, c.dim, c.dim, 1000);
     p.batch = c.batch(), p.num_heads = 4, p.num_heads_kv = c.heads_kv;
     p.seqlen_q = 400, p.workspace_limit = c.limit;
     const auto detail = detail_of(p);
@@ -264,22 +231,11 @@ std::vector<Case> gpu_cases() {
 
 class CudaUnfusedOnGpu : public testing::TestWithParam<Case> {};
 
-TEST_P(CudaUnfusedOnGpu, AgreesWithReference) {
-  ingot_context* const context = conformance::shared_context();
-  const std::vector<std::string> devices = conformance::device_names(context);
-  if (std::find(devices.begin(), devices.end(), "cuda:0") == devices.end()) {
-    GTEST_SKIP() << "skipped: no NVIDIA GPU";
-  }
-  const conformance::Outcome outcome = conformance::run_case(context, "cuda:0", GetParam());
-  EXPECT_EQ(outcome.status, conformance::Status::passed) << outcome.message;
-}
+TEST_P(CudaUnfusedOnGpu, AgreesWithReference) { expect_agreement_on_gpu(GetParam()); }
 
 TEST(CudaUnfusedSameBits, FiftyTimes) {
+  if (!has_gpu()) GTEST_SKIP() << "skipped: no NVIDIA GPU";
   ingot_context* const context = conformance::shared_context();
-  const std::vector<std::string> devices = conformance::device_names(context);
-  if (std::find(devices.begin(), devices.end(), "cuda:0") == devices.end()) {
-    GTEST_SKIP() << "skipped: no NVIDIA GPU";
-  }
   conformance::Table table(true);
   for (const auto& [dtype, dim] : {std::pair{INGOT_BF16, 512}, {INGOT_F32, 64}, {INGOT_F32, 128}}) {
     Row row;

@@ -192,31 +192,16 @@ struct WideSteps : KeysSteps<Config> {
   }
 };
 
-}  // namespace ingot
-
-extern "C" __global__ void __launch_bounds__(ingot::KeysShape<Config>::threads, 1) ingot_kernel(
-    const __grid_constant__ ingot::StoredParams params, const __grid_constant__ ingot::TensorMap k,
-    const __grid_constant__ ingot::TensorMap v, const __grid_constant__ ingot::TensorMap q,
-    const __grid_constant__ ingot::TensorMap dout, const __grid_constant__ ingot::TensorMap ds) {
-  using namespace ingot;
-  using Shape = KeysShape<Config>;
-  extern __shared__ __align__(1024) char memory[];
-  const u32 shared = shared_address(memory);
-  const int warp = __shfl_sync(~0u, static_cast<int>(threadIdx.x) / 32, 0);
-  init_key_barriers<Config>(shared);
-  const KeyTile tile = key_tile<Config>(params, blockIdx.x);
-  const WideSteps<Config> steps{{params, shared}, tile};
-  if (warp >= 8) {
-    give_registers<Shape::loader_registers>();
-    if (threadIdx.x % 32 != 0) return;
-    if (warp == 8) steps.load(tile, k, v, q, dout);
-    if (warp == 9) steps.store(tile, ds, 0);
+template <class Config>
+INGOT_FN void compute_keys(const KeysSteps<Config>& keys, const KeyTile& tile, int warp) {
+  const WideSteps<Config> steps{keys, tile};
+  if (warp < 4) {
+    steps.compute_dv();
   } else {
-    take_registers<Shape::registers>();
-    if (warp < 4) {
-      steps.compute_dv();
-    } else {
-      steps.compute_dk();
-    }
+    steps.compute_dk();
   }
 }
+
+}  // namespace ingot
+
+#include "cuda/kernels/backward_keys_entry.cuh"
