@@ -10,7 +10,7 @@ namespace {
 
 // What the pool keeps of freed memory when a stream is waited for; giving it back to the system
 // costs half a millisecond per call.
-constexpr std::uint64_t kept_bytes = 1ULL << 30;
+constexpr std::uint64_t kept_bytes = 2ULL << 30;
 constexpr std::int64_t static_limit = 48 << 10;  // dynamic shared memory without asking
 
 std::string device_name(int ordinal) { return "cuda:" + std::to_string(ordinal); }
