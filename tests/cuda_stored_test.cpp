@@ -30,7 +30,7 @@ TEST(CudaStored, TheWorkspaceHoldsWholeHeadsOrChunksOfKeysAndKeepsItsLimit) {
   for (const std::int64_t seqlen : {1000, 4096, 16384, 60000}) {
     for (const std::int64_t limit : {std::int64_t{5} << 28, std::int64_t{1} << 28}) {
       Problem p = hopper_problem(Dtype::bf16, 128, 128, seqlen);
-      p.workspace_limit = limit;
+      p.batch = 4, p.workspace_limit = limit;
       const Plan plan = plan_cuda(p, hopper(), "cuda:0");
       const auto& detail = dynamic_cast<const BackwardDetail&>(*plan.backward.detail);
       ASSERT_TRUE(detail.stored) << seqlen;

@@ -86,8 +86,8 @@ MmaBackwardChoice choose_mma_backward(const Problem& p, const DeviceCaps& caps) 
     choice.dq = tiles(choice.dq, caps, mma_rows, 256, hopper ? 64 : 32);
     choice.dkv = tiles(choice.dkv, caps, mma_rows, 128, !hopper ? 32 : capped ? 48 : 64);
   } else {
-    choice.dq = widest > 64 && !hopper ? tiles(choice.dq, caps, mma_rows, 128, 64)
-                                       : tiles(choice.dq, caps, two, 128, 32);
+    choice.dq = widest > 64 ? tiles(choice.dq, caps, mma_rows, 128, 64)
+                            : tiles(choice.dq, caps, two, 128, 32);
     choice.dkv = widest > 64 || capped
                      ? tiles(choice.dkv, caps, mma_rows, 128, capped && !hopper ? 32 : 48)
                      : tiles(choice.dkv, caps, two, 128, 32);
