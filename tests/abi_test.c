@@ -59,6 +59,7 @@ static void test_defaults(void) {
   memset(&options, 0x5A, sizeof options);
   ingot_context_options_init(&options);
   CHECK(options.struct_size == sizeof options && options.num_threads == 0);
+  CHECK(options.parallel_region == NULL && options.parallel_region_user == NULL);
   ingot_problem_init(NULL);
   ingot_forward_args_init(NULL);
   ingot_backward_args_init(NULL);
@@ -80,6 +81,41 @@ static void test_context_errors(void) {
   options.struct_size = 0;
   CHECK(ingot_context_create(&options, &context) == INGOT_INVALID_ARGUMENT);
   CHECK(strncmp(ingot_last_error(), "options.struct_size: must be at least ", 38) == 0);
+}
+
+static void count_region(void* user, int32_t members, void (*body)(void*), void* argument) {
+  ++*(int*)user;
+  for (int32_t i = 0; i < members; ++i) body(argument);
+}
+
+/* The caller's threads do the work of device "cpu"; an older caller's structure ends before. */
+static void test_parallel_region(void) {
+  static float q[2 * 256 * 64], o[2 * 256 * 64];
+  for (size_t i = 0; i < sizeof q / sizeof *q; ++i) q[i] = (float)(i % 7);
+  for (int with_region = 0; with_region < 2; ++with_region) {
+    int regions = 0;
+    ingot_context* context = NULL;
+    ingot_context_options options;
+    ingot_context_options_init(&options);
+    options.num_threads = 2;
+    options.parallel_region = count_region;
+    options.parallel_region_user = &regions;
+    if (!with_region) options.struct_size = offsetof(ingot_context_options, parallel_region);
+    CHECK(ingot_context_create(&options, &context) == INGOT_OK);
+    ingot_problem p;
+    ingot_problem_init(&p);
+    p.num_heads = p.num_heads_kv = 2;
+    p.seqlen_q = p.seqlen_k = 256;
+    p.head_dim = p.head_dim_v = 64;
+    ingot_forward_args args;
+    ingot_forward_args_init(&args);
+    const ingot_tensor x = {q, {2 * 256 * 64, 256 * 64, 64, 1}};
+    args.q = args.k = args.v = args.o = x;
+    args.o.data = o;
+    CHECK(ingot_attention_forward(context, "cpu", &p, &args) == INGOT_OK);
+    CHECK(regions == with_region);
+    ingot_context_destroy(context);
+  }
 }
 
 static void test_devices(ingot_context* context) {
@@ -281,6 +317,7 @@ int main(void) {
   test_names();
   test_defaults();
   test_context_errors();
+  test_parallel_region();
   CHECK(ingot_context_create(NULL, &context) == INGOT_OK && context != NULL);
   if (context == NULL) return EXIT_FAILURE;
   test_devices(context);

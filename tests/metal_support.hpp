@@ -5,6 +5,10 @@
 #include <gtest/gtest.h>
 #include <stdlib.h>
 
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
 #include <filesystem>
 #include <string>
 #include <vector>
@@ -49,6 +53,31 @@ class CacheFolder {
  private:
   std::filesystem::path folder_;
   std::string before_;
+};
+
+/// Bytes at an address that is a multiple of 64 and of no page, all ones, which as f32 is NaN.
+class HostWorkspace {
+ public:
+  explicit HostWorkspace(std::size_t bytes) : bytes_(bytes), memory_(bytes + 16384) {
+    const auto address = reinterpret_cast<std::uintptr_t>(memory_.data());
+    start_ = memory_.data() + (16384 + 64 - address % 16384) % 16384;
+    std::memset(start_, 0xFF, bytes);
+  }
+  void* data() { return start_; }
+  std::size_t bytes() const { return bytes_; }
+
+  /// Floats that were written.
+  std::size_t written() const {
+    std::vector<float> values(bytes_ / sizeof(float));
+    std::memcpy(values.data(), start_, values.size() * sizeof(float));
+    return static_cast<std::size_t>(
+        std::ranges::count_if(values, [](float x) { return !std::isnan(x); }));
+  }
+
+ private:
+  std::size_t bytes_;
+  std::vector<std::byte> memory_;
+  std::byte* start_ = nullptr;
 };
 
 /// What f throws, or Code::ok.

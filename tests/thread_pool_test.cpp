@@ -54,6 +54,81 @@ TEST(ThreadPool, UnitsRunAtTheSameTime) {
   EXPECT_FALSE(timed_out);
 }
 
+/// A parallel region that is played: how often it calls its body, one call after the other or at
+/// the same time.
+struct PlayedRegion {
+  int calls = 0;
+  bool at_once = false;
+  int asked = 0;  ///< members of the last run
+
+  ParallelRegion region() { return {&run, this}; }
+
+  static void run(void* user, std::int32_t members, void (*body)(void*), void* argument) {
+    auto& played = *static_cast<PlayedRegion*>(user);
+    played.asked = members;
+    std::vector<std::thread> threads;
+    for (int i = 0; i < played.calls; ++i) {
+      if (played.at_once) threads.emplace_back(body, argument);
+      if (!played.at_once) body(argument);
+    }
+    for (std::thread& thread : threads) thread.join();
+  }
+};
+
+TEST(ThreadPool, RegionRunsEveryUnitOnce) {
+  for (const bool at_once : {false, true}) {
+    for (const int calls : {1, 2, 3, 7}) {  // fewer than asked for, as many, more
+      PlayedRegion played{.calls = calls, .at_once = at_once};
+      ThreadPool pool(3, played.region());
+      std::vector<std::atomic<int>> count(500);
+      std::atomic<int> most{0};
+      pool.run(500, [&](std::int64_t unit, int worker) {
+        ++count[static_cast<std::size_t>(unit)];
+        for (int seen = most; worker > seen && !most.compare_exchange_weak(seen, worker);) continue;
+      });
+      for (const std::atomic<int>& c : count) ASSERT_EQ(c, 1);
+      EXPECT_EQ(played.asked, 3);
+      EXPECT_LT(most, 3);
+    }
+  }
+}
+
+TEST(ThreadPool, RegionIsAskedForNoMoreThanTheLimit) {
+  PlayedRegion played{.calls = 1};
+  ThreadPool pool(8, played.region());
+  pool.run(100, [](std::int64_t, int) {}, 2);
+  EXPECT_EQ(played.asked, 2);
+  pool.run(5, [](std::int64_t, int) {});
+  EXPECT_EQ(played.asked, 5);
+  played.asked = 0;
+  pool.run(1, [](std::int64_t, int) {});
+  EXPECT_EQ(played.asked, 0) << "one unit needs no other thread";
+}
+
+TEST(ThreadPool, OwnThreadsWorkWhereARegionDeclines) {
+  PlayedRegion played{.calls = 0};
+  ThreadPool pool(3, played.region());
+  std::mutex mutex;
+  std::set<std::thread::id> ids;
+  pool.run(60, [&](std::int64_t, int) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    const std::lock_guard lock(mutex);
+    ids.insert(std::this_thread::get_id());
+  });
+  EXPECT_EQ(played.asked, 3);
+  EXPECT_GT(ids.size(), 1U);
+}
+
+TEST(ThreadPool, ExceptionsLeaveARegion) {
+  PlayedRegion played{.calls = 2, .at_once = true};
+  ThreadPool pool(2, played.region());
+  EXPECT_THROW(pool.run(50,
+                        [](std::int64_t unit, int) {
+                          if (unit == 7) throw std::runtime_error("unit 7");
+                        }),
+               std::runtime_error);
+}
+
 TEST(ThreadPool, SleepingWorkersWake) {
   ThreadPool pool(3);
   for (int i = 0; i < 20; ++i) {

@@ -179,10 +179,20 @@ typedef struct ingot_backward_args {
   ingot_submission submission;
 } ingot_backward_args;
 
+/* A parallel region of the caller's own threads, as OpenMP has it: calls body(argument) on up to
+ * `members` threads at once, the calling one among them, and returns when all calls have. Fewer
+ * calls are right, too; without a single one the context's own threads do the work. body throws
+ * nothing. */
+typedef void (*ingot_parallel_region)(void* user, int32_t members, void (*body)(void* argument),
+                                      void* argument);
+
 typedef struct ingot_context_options {
   size_t struct_size;
   int32_t num_threads; /* of device "cpu", the caller's own included; 0 (the default): all that
                         * this process may use */
+  ingot_parallel_region parallel_region; /* threads for device "cpu" where the program has some
+                                          * already; NULL (the default): the context's own */
+  void* parallel_region_user;            /* handed to it */
 } ingot_context_options;
 
 typedef struct ingot_device_info {

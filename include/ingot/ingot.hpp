@@ -107,6 +107,10 @@ class Context {
     options.num_threads = num_threads;
     detail::check(ingot_context_create(&options, &handle_));
   }
+  /// For what else can be chosen: threads of the program's own.
+  explicit Context(const ingot_context_options& options) {
+    detail::check(ingot_context_create(&options, &handle_));
+  }
   Context(Context&& other) noexcept : handle_(std::exchange(other.handle_, nullptr)) {}
   Context& operator=(Context&& other) noexcept {
     std::swap(handle_, other.handle_);

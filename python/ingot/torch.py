@@ -12,6 +12,7 @@ PyTorch's own command buffer. Gradients are deterministic. Double backward is no
 """
 
 import contextlib
+from pathlib import Path
 
 import torch
 
@@ -23,6 +24,10 @@ __all__ = ["attention", "register_flash_attention", "scaled_dot_product_attentio
 
 
 _DEVICES = ("cpu", "cuda", "mps")
+
+# PyTorch's OpenMP threads wait busily after each operation: on a CPU ingot works on them, not
+# beside them. False, and threads of ingot's own, where PyTorch has no OpenMP to call (macOS).
+_core.use_openmp_of(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"))
 
 
 def _run(function, tensors, options):

@@ -12,7 +12,9 @@ the reason.
 import torch
 from transformers import AttentionInterface, AttentionMaskInterface
 
+from ingot import _core
 from ingot._errors import Unsupported
+from ingot._options import option_values
 from ingot.torch import attention, matmul_precision
 
 __all__ = ["attention_forward", "attention_mask"]
@@ -57,28 +59,56 @@ def attention_forward(
     }
     if attention_mask is None:
         return attention(query, key, value, **options).transpose(1, 2), None
-    o = query.new_zeros((*query.shape[:3], value.shape[3]))
-    rows_before = attention_mask.shape[1] - query.shape[2]
-    for first, end, cols in _runs_of(attention_mask):
-        rows = _rows_of(cols, rows_before)
+    batch, heads, seqlen, _ = query.shape
+    o = query.new_zeros((batch, seqlen, heads, value.shape[3]))
+    runs = _runs_of(attention_mask, attention_mask.shape[1] - seqlen)
+    compute = _attend if _records(query, key, value) else _attend_in_place
+    compute(query, key, value, o.transpose(1, 2), runs, options)
+    return o, None
+
+
+def _records(*tensors):
+    """Whether PyTorch wants to know what is computed: for gradients or a compiler."""
+    grad = torch.is_grad_enabled() and any(x.requires_grad for x in tensors)
+    return grad or torch.compiler.is_compiling() or tensors[0].device.type != "cpu"
+
+
+def _attend(query, key, value, o, runs, options):
+    for entries, rows, cols in runs:
         part = attention(
-            query[first:end, :, rows], key[first:end, :, cols], value[first:end, :, cols], **options
+            query[entries, :, rows], key[entries, :, cols], value[entries, :, cols], **options
         )
-        o[first:end, :, rows] = part
-    return o.transpose(1, 2), None
+        o[entries, :, rows] = part
 
 
-def _runs_of(mask):
-    """[(first entry, end, columns)]: batch entries side by side that have the same columns without
-    padding: a slice where these follow one another, as they mostly do, else indices. All layers of
-    a model share a mask, so it keeps its runs."""
+def _attend_in_place(query, key, value, o, runs, options):
+    """The same without PyTorch's dispatcher and without copies: entries of one length are few, and
+    their attention takes no longer than that."""
+    values = option_values(**options, workspace_limit=None)
+    for entries, rows, cols in runs:
+        if not isinstance(cols, slice):
+            _attend(query, key, value, o, [(entries, rows, cols)], options)
+            continue
+        q, k, v = query[entries, :, rows], key[entries, :, cols], value[entries, :, cols]
+        _core.forward(q, k, v, o[entries, :, rows], None, *values, "", 0)
+
+
+def _runs_of(mask, rows_before):
+    """[(entries, rows, columns)]: batch entries side by side, a slice, that have the same columns
+    without padding: a slice where these follow one another, as they mostly do, else indices; and
+    the queries that stand at these columns, the first at column rows_before. All layers of a model
+    share a mask, so it keeps its runs."""
     runs = getattr(mask, "_ingot_runs", None)
     if runs is None:
-        runs = mask._ingot_runs = _find_runs(mask)
+        runs = mask._ingot_runs = [
+            (slice(first, end), _rows_of(cols, rows_before), cols)
+            for first, end, cols in _find_runs(mask)
+        ]
     return runs
 
 
 def _find_runs(mask):
+    """[(first entry, end, columns)]"""
     seen = mask.int()
     stops = mask.shape[1] - seen.flip(1).argmax(1)
     table = torch.stack((seen.argmax(1), stops, seen.sum(1)), 1).tolist()
@@ -98,7 +128,6 @@ def _find_runs(mask):
 
 
 def _rows_of(cols, rows_before):
-    """The queries that stand at these columns; the first stands at column rows_before."""
     if isinstance(cols, slice):
         return slice(max(cols.start - rows_before, 0), max(cols.stop - rows_before, 0))
     return cols[cols >= rows_before] - rows_before

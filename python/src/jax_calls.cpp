@@ -6,6 +6,7 @@
 #include <string>
 #include <string_view>
 
+#include "openmp.hpp"
 #include "shared_context.hpp"
 
 namespace ingot_python {
@@ -188,6 +189,7 @@ xla::Error* guarded(xla::CallFrame* frame, F&& run) {
     xla::ErrorCreateArgs args{sizeof(xla::ErrorCreateArgs), nullptr, text, code};
     return frame->api->error_create(&args);
   };
+  const WithoutOpenmp here;  // XLA's threads, each of which would get a team of its own
   try {
     run(*frame);
     return nullptr;

@@ -7,6 +7,7 @@
 #include "calls.hpp"
 #include "errors.hpp"
 #include "jax_calls.hpp"
+#include "openmp.hpp"
 #include "shared_context.hpp"
 
 NB_MODULE(_core, m) {
@@ -20,6 +21,7 @@ NB_MODULE(_core, m) {
   m.def("set_num_threads", [](std::int32_t num_threads) {
     ingot_python::check(ingot_python::set_num_threads(num_threads));
   });
+  m.def("use_openmp_of", &ingot_python::use_openmp_of, "library"_a);
   nb::class_<ingot_python::MetalTensor>(m, "MetalTensor")
       .def(nb::init<std::uintptr_t, std::size_t, const std::string&,
                     const std::vector<std::int64_t>&, const std::vector<std::int64_t>&>(),

@@ -3,6 +3,8 @@
 #include <map>
 #include <mutex>
 
+#include "openmp.hpp"
+
 namespace ingot_python {
 namespace {
 
@@ -20,6 +22,8 @@ ingot_status context_of(std::int32_t num_threads, ingot_context** context) {
   ingot_context_options options;
   ingot_context_options_init(&options);
   options.num_threads = num_threads;
+  options.parallel_region = &openmp_region;
+  options.parallel_region_user = num_threads > 0 ? &as_asked : nullptr;
   const ingot_status status = ingot_context_create(&options, context);
   if (status == INGOT_OK) made->emplace(num_threads, *context);
   return status;

@@ -32,8 +32,15 @@ class Backend {
   void require_host_call(const Submission& submission) const;
 };
 
+/// Threads of the program's own, as ingot_parallel_region has them.
+struct ParallelRegion {
+  void (*run)(void* user, std::int32_t members, void (*body)(void*), void* argument) = nullptr;
+  void* user = nullptr;
+};
+
 struct ContextOptions {
   int num_threads = 0;  ///< 0: all that this process may use
+  ParallelRegion parallel_region;
 };
 
 /// Every device of this machine, preferred first. Defined in src/backends.cpp.

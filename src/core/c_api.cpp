@@ -212,7 +212,11 @@ ingot_status ingot_context_create(const ingot_context_options* options, ingot_co
     require(context, "context");
     *context = nullptr;
     ContextOptions core_options;
-    if (options != nullptr) core_options.num_threads = checked(options, "options").num_threads;
+    if (options != nullptr) {
+      const ingot_context_options given = checked(options, "options");
+      core_options.num_threads = given.num_threads;
+      core_options.parallel_region = {given.parallel_region, given.parallel_region_user};
+    }
     if (core_options.num_threads < 0 || core_options.num_threads > 4096) {
       throw Error(Code::invalid_argument, "num_threads: must be from 0 to 4096, got " +
                                               std::to_string(core_options.num_threads));

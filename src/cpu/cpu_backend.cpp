@@ -29,7 +29,7 @@ class CpuBackend final : public Backend {
  public:
   explicit CpuBackend(const ContextOptions& options)
       : caps_(detect_cpu(options.num_threads > 0 ? options.num_threads : usable_threads())),
-        threads_(new Threads(caps_.threads)) {}
+        threads_(new Threads(caps_.threads, options.parallel_region)) {}
 
   ~CpuBackend() override {
     Threads* const threads = threads_.load();
@@ -63,14 +63,14 @@ class CpuBackend final : public Backend {
 
  private:
   struct Threads {
-    explicit Threads(int count) : pool(count) {}
+    explicit Threads(int count, ParallelRegion region = {}) : pool(count, region) {}
     const unsigned forks = fork_count();
     ThreadPool pool;
     WorkspacePool workspace;
   };
 
-  /// In the child of a fork the parent's threads are gone and its locks in any state: what the
-  /// parent left is abandoned and made anew, once.
+  /// In the child of a fork the parent's threads are gone, a parallel region's too, and its locks
+  /// in any state: what the parent left is abandoned and made anew, once.
   Threads& own_threads() {
     Threads* threads = threads_.load();
     if (threads->forks == fork_count()) return *threads;

@@ -29,7 +29,8 @@ bool spin_until(const Condition& condition) {
 
 }  // namespace
 
-ThreadPool::ThreadPool(int threads) : threads_(std::max(threads, 1)) {}
+ThreadPool::ThreadPool(int threads, ParallelRegion region)
+    : threads_(std::max(threads, 1)), region_(region) {}
 
 ThreadPool::~ThreadPool() {
   {
@@ -69,6 +70,10 @@ void ThreadPool::run_job(Job& job, int limit) {
     for (std::int64_t unit = 0; unit < job.units; ++unit) job.call(job.context, unit, 0);
     return;
   }
+  if (region_.run != nullptr && run_in_region(job, static_cast<int>(useful))) {
+    if (job.error) std::rethrow_exception(job.error);
+    return;
+  }
   std::call_once(started_, [this] { start_threads(); });
   job.seats = static_cast<int>(useful) - 1;
   bool wake = false;
@@ -82,6 +87,26 @@ void ThreadPool::run_job(Job& job, int limit) {
   work(job, 0);
   wait_for_workers(job);
   if (job.error) std::rethrow_exception(job.error);
+}
+
+/// False where the region called nothing.
+bool ThreadPool::run_in_region(Job& job, int members) {
+  struct Region {
+    ThreadPool& pool;
+    Job& job;
+    const int members;
+    std::atomic<int> entered{0};
+  } region{*this, job, members};
+  region_.run(
+      region_.user, members,
+      [](void* argument) {
+        auto& r = *static_cast<Region*>(argument);
+        // A second call on one thread finds no unit; a call too many has no scratch memory.
+        const int worker = r.entered.fetch_add(1, std::memory_order_relaxed);
+        if (worker < r.members) r.pool.work(r.job, worker);
+      },
+      &region);
+  return region.entered.load(std::memory_order_relaxed) > 0;
 }
 
 // After this no worker knows the job, which lies on the caller's stack.

@@ -11,12 +11,15 @@
 #include <type_traits>
 #include <vector>
 
+#include "core/backend.hpp"
+
 namespace ingot {
 
 class ThreadPool {
  public:
-  /// threads: the caller included, >= 1. They start with the first run() that needs them.
-  explicit ThreadPool(int threads);
+  /// threads: the caller included, >= 1. They start with the first run() that needs them, which is
+  /// never where `region` always has threads of its own.
+  explicit ThreadPool(int threads, ParallelRegion region = {});
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
@@ -52,6 +55,7 @@ class ThreadPool {
   };
 
   void run_job(Job& job, int limit);
+  bool run_in_region(Job& job, int members);
   void start_threads();
   void work(Job& job, int worker);
   void wait_for_workers(Job& job);
@@ -60,6 +64,7 @@ class ThreadPool {
   bool spin_for_job(std::uint64_t seen) const;
 
   const int threads_;
+  const ParallelRegion region_;
   std::mutex mutex_;
   std::condition_variable job_arrived_;
   std::condition_variable worker_left_;

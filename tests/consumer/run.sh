@@ -15,10 +15,10 @@ consumer() {
   local name=$1
   shift
   echo "-- $name"
-  cmake -S "$here" -B "$work/$name" -G Ninja -DCMAKE_BUILD_TYPE=Release "$@" >"$work/$name.log" ||
+  cmake -S "$here" -B "$work-$name" -G Ninja -DCMAKE_BUILD_TYPE=Release "$@" >"$work/$name.log" ||
     { cat "$work/$name.log"; return 1; }
-  cmake --build "$work/$name"
-  ctest --test-dir "$work/$name" --output-on-failure --no-tests=error
+  cmake --build "$work-$name"
+  ctest --test-dir "$work-$name" --output-on-failure --no-tests=error
 }
 
 # Moved after the installation: nothing installed may depend on where it was built or first put.

@@ -1,6 +1,10 @@
 """ingot.torch against PyTorch's own attention: forward, backward, compile, registry."""
 
 import itertools
+import os
+import re
+import subprocess
+import sys
 
 import ingot
 import ingot.torch
@@ -286,3 +290,43 @@ def test_work_is_ordered_by_the_current_stream():
         o = ingot.attention(late, k, v)
     other.synchronize()
     torch.testing.assert_close(o, want, atol=0, rtol=0)
+
+
+# The threads of this process before and after attention, PyTorch's being at work.
+THREADS = """
+import os, sys
+import ingot, ingot.torch, torch
+from ingot import _core
+if sys.argv[1] == "beside":
+    _core.use_openmp_of("")
+def tasks():
+    return len(os.listdir("/proc/self/task"))
+torch.set_num_threads(2)
+torch.randn(4_000_000).exp()
+x = torch.randn(1, 8, 512, 64)
+before = tasks()
+o = ingot.torch.attention(x, x, x)
+print(tasks() - before)
+if sys.argv[1] == "fork":
+    child = os.fork()
+    if child == 0:
+        again = ingot.torch.attention(x, x, x)
+        torch.set_num_threads(1)  # PyTorch's own are gone, and it would wait for them
+        os._exit(0 if torch.equal(again, o) else 1)
+    print(os.waitpid(child, 0)[1])
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="skipped: threads are counted on Linux")
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="skipped: one processor")
+@pytest.mark.parametrize("where,printed", [("within", "0"), ("beside", "[1-9]"), ("fork", "0 0")])
+def test_cpu_work_runs_on_pytorchs_threads(where, printed):
+    command = [sys.executable, "-c", THREADS, where]
+    output = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert re.fullmatch(printed, " ".join(output.stdout.split())), output.stdout
+
+
+def test_a_library_that_is_not_loaded_has_no_threads():
+    from ingot import _core
+
+    assert not _core.use_openmp_of("/nowhere/libtorch_cpu.so")

@@ -1,0 +1,35 @@
+// The OpenMP threads that PyTorch works with, for the attention of device "cpu": threads that wait
+// busily after each operation would else compete with ingot's own for the cores.
+#pragma once
+
+#include <ingot/ingot.h>
+
+#include <string>
+
+namespace ingot_python {
+
+/// From now on calls run on the OpenMP threads that `library`, loaded already, is linked to; "":
+/// on ingot's own again. False, and nothing changes, where it is not loaded or has no OpenMP that
+/// can be called (GOMP_parallel of libgomp, libiomp5 and libomp on Linux). In the child of a fork
+/// they are gone, and ingot's own work.
+bool use_openmp_of(const std::string& library);
+
+/// The parallel region of every context of this module. `user` is &as_asked where the number of
+/// threads was asked for; else it is OpenMP's, which torch.set_num_threads() sets.
+void openmp_region(void* user, std::int32_t members, void (*body)(void*), void* argument);
+extern char as_asked;
+
+/// While this lives, calls of this thread run on ingot's own threads: for threads of other
+/// programs' pools, each of which would get an OpenMP team of its own.
+class WithoutOpenmp {
+ public:
+  WithoutOpenmp();
+  ~WithoutOpenmp();
+  WithoutOpenmp(const WithoutOpenmp&) = delete;
+  WithoutOpenmp& operator=(const WithoutOpenmp&) = delete;
+
+ private:
+  const bool before_;
+};
+
+}  // namespace ingot_python
