@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "errors.hpp"
+#include "openmp.hpp"
 #include "shared_context.hpp"
 
 namespace ingot_python {
@@ -139,7 +140,9 @@ void run_interruptible(std::int32_t& cancel, F&& f) {
   bool done = false;
   ingot_status status = INGOT_OK;
   std::string text;
+  const int threads = openmp_threads();
   std::thread worker([&] {
+    const OpenmpThreads same(threads);
     const ingot_status result = f();
     const std::lock_guard lock(mutex);
     status = result;

@@ -189,7 +189,7 @@ xla::Error* guarded(xla::CallFrame* frame, F&& run) {
     xla::ErrorCreateArgs args{sizeof(xla::ErrorCreateArgs), nullptr, text, code};
     return frame->api->error_create(&args);
   };
-  const WithoutOpenmp here;  // XLA's threads, each of which would get a team of its own
+  const OpenmpThreads none(0);  // each of XLA's threads would get a team
   try {
     run(*frame);
     return nullptr;

@@ -18,7 +18,7 @@ using OmpGetMaxThreads = int();
 
 std::atomic<GompParallel*> gomp_parallel{nullptr};
 std::atomic<OmpGetMaxThreads*> omp_get_max_threads{nullptr};
-thread_local bool without_openmp = false;
+thread_local int threads_of_scope = -1;  ///< -1: as many as OpenMP says
 
 void forget() { gomp_parallel.store(nullptr); }
 
@@ -52,12 +52,18 @@ bool use_openmp_of(const std::string& library) {
 
 void openmp_region(void* user, std::int32_t members, void (*body)(void*), void* argument) {
   GompParallel* const parallel = gomp_parallel.load();
-  if (parallel == nullptr || without_openmp) return;
-  const int most = user == &as_asked ? members : omp_get_max_threads.load()();
-  parallel(body, argument, static_cast<unsigned>(std::max(std::min(members, most), 1)), 0);
+  const int threads = openmp_threads();
+  if (parallel == nullptr || threads == 0) return;
+  const int team = user == &as_asked ? members : std::min(members, threads);
+  parallel(body, argument, static_cast<unsigned>(team), 0);
 }
 
-WithoutOpenmp::WithoutOpenmp() : before_(without_openmp) { without_openmp = true; }
-WithoutOpenmp::~WithoutOpenmp() { without_openmp = before_; }
+int openmp_threads() {
+  if (threads_of_scope >= 0) return threads_of_scope;
+  return gomp_parallel.load() == nullptr ? 0 : std::max(omp_get_max_threads.load()(), 1);
+}
+
+OpenmpThreads::OpenmpThreads(int count) : before_(threads_of_scope) { threads_of_scope = count; }
+OpenmpThreads::~OpenmpThreads() { threads_of_scope = before_; }
 
 }  // namespace ingot_python

@@ -19,17 +19,20 @@ bool use_openmp_of(const std::string& library);
 void openmp_region(void* user, std::int32_t members, void (*body)(void*), void* argument);
 extern char as_asked;
 
-/// While this lives, calls of this thread run on ingot's own threads: for threads of other
-/// programs' pools, each of which would get an OpenMP team of its own.
-class WithoutOpenmp {
+/// How many threads OpenMP would give the calling thread; 0 where ingot's own work.
+int openmp_threads();
+
+/// While this lives, calls of this thread run on a team of so many; 0: on ingot's own threads.
+/// Threads differ in what OpenMP gives them, and each that asks gets a team of its own.
+class OpenmpThreads {
  public:
-  WithoutOpenmp();
-  ~WithoutOpenmp();
-  WithoutOpenmp(const WithoutOpenmp&) = delete;
-  WithoutOpenmp& operator=(const WithoutOpenmp&) = delete;
+  explicit OpenmpThreads(int count);
+  ~OpenmpThreads();
+  OpenmpThreads(const OpenmpThreads&) = delete;
+  OpenmpThreads& operator=(const OpenmpThreads&) = delete;
 
  private:
-  const bool before_;
+  const int before_;
 };
 
 }  // namespace ingot_python
