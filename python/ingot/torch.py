@@ -5,10 +5,11 @@
     with sdpa():                                          # torch.nn.functional's is ingot's inside
         model(x)
 
-The operators are torch.ops.ingot.attention_forward and attention_backward: they have fake (meta)
-kernels, so they run under torch.compile without graph breaks, and work is queued on the current
-CUDA stream, so they can be captured in CUDA graphs. On MPS (untried on hardware) it is encoded into
-PyTorch's own command buffer. Gradients are deterministic. Double backward is not there: it raises.
+The operators are torch.ops.ingot.attention_forward and attention_backward, and the same with
+attention_ragged for batches with padding. They have fake (meta) kernels, so they run under
+torch.compile without graph breaks, and work is queued on the current CUDA stream, so they can be
+captured in CUDA graphs. On MPS (untried on hardware) it is encoded into PyTorch's own command
+buffer. Gradients are deterministic. Double backward is not there: it raises.
 """
 
 import contextlib
@@ -54,25 +55,66 @@ _OPTIONS = (
 _library = torch.library.Library("ingot", "DEF")
 
 
-def _define(name, tensors, results):
-    """Registers torch.ops.ingot.<name>(tensors, options); what it is decorated on computes it for
-    all devices. Outputs follow the memory order of q, so the compiler must keep that."""
+def _define(name, tensors, results, more=""):
+    """Registers torch.ops.ingot.<name>(tensors, more, options); what it is decorated on computes it
+    for all devices. Outputs follow the memory order of q, so the compiler must keep that."""
     kept = getattr(torch.Tag, "needs_exact_strides", torch.Tag.needs_fixed_stride_order)
-    schema = f"{name}({', '.join(f'Tensor {t}' for t in tensors)}, {_OPTIONS}) -> ({results})"
+    schema = f"{name}({', '.join(f'Tensor {t}' for t in tensors)}, {more}{_OPTIONS}) -> ({results})"
     _library.define(schema, tags=(torch.Tag.pt2_compliant_tag, kept))
     return lambda function: _library.impl(name, function, "CompositeExplicitAutograd")
 
 
-@_define("attention_forward", ("q", "k", "v"), "Tensor, Tensor")
+_OPERANDS = ("q", "k", "v")
+_SAVED = (*_OPERANDS, "o", "lse")
+
+
+@_define("attention_forward", _OPERANDS, "Tensor, Tensor")
 def _(q, k, v, *options):
     o, lse = _empty_outputs(q, v)
     _run(_core.forward, (q, k, v, o, lse), options)
     return o, lse
 
 
-@torch.library.register_fake("ingot::attention_forward", lib=_library)
-def _(q, k, v, *options):
-    return _empty_outputs(q, v)
+@_define("attention_backward", (*_SAVED, "dout"), "Tensor, Tensor, Tensor")
+def _(q, k, v, o, lse, dout, *options):
+    gradients = _empty_gradients(q, k, v)
+    _run(_core.backward, (q, k, v, o, lse, dout, *gradients), options)
+    return gradients
+
+
+# Of a batch with padding. Six numbers are a block: the entries from the first to before the second
+# of the batch attend, with the queries from the third to before the fourth, to the keys from the
+# fifth to before the sixth. What is in no block has o = 0, lse = -inf and gradient 0.
+_BLOCKS = "int[] blocks, "
+
+
+def _blocks(numbers):
+    """(entries, queries, keys) of every block."""
+    for i in range(0, len(numbers), 6):
+        yield tuple(slice(numbers[j], numbers[j + 1]) for j in (i, i + 2, i + 4))
+
+
+@_define("attention_ragged_forward", _OPERANDS, "Tensor, Tensor", _BLOCKS)
+def _(q, k, v, blocks, *options):
+    o, lse = _empty_outputs(q, v)
+    o.zero_()
+    lse.fill_(float("-inf"))
+    for entries, rows, cols in _blocks(blocks):
+        inputs = (q[entries, :, rows], k[entries, :, cols], v[entries, :, cols])
+        _run(_core.forward, (*inputs, o[entries, :, rows], lse[entries, :, rows]), options)
+    return o, lse
+
+
+@_define("attention_ragged_backward", (*_SAVED, "dout"), "Tensor, Tensor, Tensor", _BLOCKS)
+def _(q, k, v, o, lse, dout, blocks, *options):
+    gradients = tuple(x.zero_() for x in _empty_gradients(q, k, v))
+    dq, dk, dv = gradients
+    for entries, rows, cols in _blocks(blocks):
+        of_rows = (x[entries, :, rows] for x in (q, o, lse, dout, dq))
+        of_cols = (x[entries, :, cols] for x in (k, v, dk, dv))
+        (q_, o_, lse_, dout_, dq_), (k_, v_, dk_, dv_) = of_rows, of_cols
+        _run(_core.backward, (q_, k_, v_, o_, lse_, dout_, dq_, dk_, dv_), options)
+    return gradients
 
 
 def _empty_outputs(q, v):
@@ -86,28 +128,6 @@ def _empty_outputs(q, v):
     return o, q.new_empty((batch, heads, seqlen), dtype=torch.float32)
 
 
-_SAVED = ("q", "k", "v", "o", "lse")
-
-
-@_define("attention_backward", (*_SAVED, "dout"), "Tensor, Tensor, Tensor")
-def _(q, k, v, o, lse, dout, *options):
-    gradients = _empty_gradients(q, k, v)
-    _run(_core.backward, (q, k, v, o, lse, dout, *gradients), options)
-    return gradients
-
-
-@torch.library.register_fake("ingot::attention_backward", lib=_library)
-def _(q, k, v, o, lse, dout, *options):
-    return _empty_gradients(q, k, v)
-
-
-def _differentiate_twice(ctx, *_):
-    raise Unsupported("attention_backward: has no derivative of its own (double backward)")
-
-
-torch.library.register_autograd("ingot::attention_backward", _differentiate_twice, lib=_library)
-
-
 def _empty_gradients(q, k, v):
     return tuple(torch.empty(x.shape, dtype=x.dtype, device=x.device) for x in (q, k, v))
 
@@ -119,17 +139,30 @@ def _save(ctx, inputs, output):
     ctx.set_materialize_grads(False)
 
 
-def _differentiate(ctx, dout, _):
-    nothing = (None,) * len(ctx.options)
-    if dout is None:
-        return (None, None, None, *nothing)
-    gradients = torch.ops.ingot.attention_backward(*ctx.saved_tensors, dout, *ctx.options)
-    return (*gradients, *nothing)
+def _differentiate_twice(ctx, *_):
+    raise Unsupported("attention_backward: has no derivative of its own (double backward)")
 
 
-torch.library.register_autograd(
-    "ingot::attention_forward", _differentiate, setup_context=_save, lib=_library
-)
+def _register(kind):
+    """Fake kernels and gradients of torch.ops.ingot.<kind>_forward and <kind>_backward."""
+    forward, backward = f"ingot::{kind}_forward", f"ingot::{kind}_backward"
+    run_backward = getattr(torch.ops.ingot, f"{kind}_backward")
+
+    def differentiate(ctx, dout, _):
+        nothing = (None,) * len(ctx.options)
+        if dout is None:
+            return (None, None, None, *nothing)
+        return (*run_backward(*ctx.saved_tensors, dout, *ctx.options), *nothing)
+
+    library = torch.library
+    library.register_fake(forward, lambda q, k, v, *_: _empty_outputs(q, v), lib=_library)
+    library.register_fake(backward, lambda q, k, v, *_: _empty_gradients(q, k, v), lib=_library)
+    library.register_autograd(forward, differentiate, setup_context=_save, lib=_library)
+    library.register_autograd(backward, _differentiate_twice, lib=_library)
+
+
+_register("attention")
+_register("attention_ragged")
 
 
 def attention(

@@ -9,10 +9,11 @@ of one length together. Dropout, attention sinks and learned position biases rai
 the reason.
 """
 
+from typing import NamedTuple
+
 import torch
 from transformers import AttentionInterface, AttentionMaskInterface
 
-from ingot import _core
 from ingot._errors import Unsupported
 from ingot._options import option_values
 from ingot.torch import attention, matmul_precision
@@ -59,56 +60,45 @@ def attention_forward(
     }
     if attention_mask is None:
         return attention(query, key, value, **options).transpose(1, 2), None
-    batch, heads, seqlen, _ = query.shape
-    o = query.new_zeros((batch, seqlen, heads, value.shape[3]))
-    runs = _runs_of(attention_mask, attention_mask.shape[1] - seqlen)
-    compute = _attend if _records(query, key, value) else _attend_in_place
-    compute(query, key, value, o.transpose(1, 2), runs, options)
-    return o, None
-
-
-def _records(*tensors):
-    """Whether PyTorch wants to know what is computed: for gradients or a compiler."""
-    grad = torch.is_grad_enabled() and any(x.requires_grad for x in tensors)
-    return grad or torch.compiler.is_compiling() or tensors[0].device.type != "cpu"
-
-
-def _attend(query, key, value, o, runs, options):
-    for entries, rows, cols in runs:
-        part = attention(
+    runs = _runs_of(attention_mask, attention_mask.shape[1] - query.shape[2])
+    if runs.blocks is not None:
+        values = option_values(**options, workspace_limit=None)
+        o, _ = torch.ops.ingot.attention_ragged_forward(query, key, value, runs.blocks, *values)
+        return o.transpose(1, 2), None
+    o = query.new_zeros((*query.shape[:3], value.shape[3]))
+    for entries, rows, cols in runs.parts:
+        o[entries, :, rows] = attention(
             query[entries, :, rows], key[entries, :, cols], value[entries, :, cols], **options
         )
-        o[entries, :, rows] = part
+    return o.transpose(1, 2), None
 
 
-def _attend_in_place(query, key, value, o, runs, options):
-    """The same without PyTorch's dispatcher and without copies: entries of one length are few, and
-    their attention takes no longer than that."""
-    values = option_values(**options, workspace_limit=None)
-    for entries, rows, cols in runs:
-        if not isinstance(cols, slice):
-            _attend(query, key, value, o, [(entries, rows, cols)], options)
-            continue
-        q, k, v = query[entries, :, rows], key[entries, :, cols], value[entries, :, cols]
-        _core.forward(q, k, v, o[entries, :, rows], None, *values, "", 0)
+class _Runs(NamedTuple):
+    """What attends to what: entries (a slice) with the queries `rows` to the keys `cols`, slices
+    where they follow one another, as they mostly do, else indices."""
+
+    parts: list
+    blocks: list | None  # the same as attention_ragged_forward takes it; None where there is a gap
 
 
 def _runs_of(mask, rows_before):
-    """[(entries, rows, columns)]: batch entries side by side, a slice, that have the same columns
-    without padding: a slice where these follow one another, as they mostly do, else indices; and
-    the queries that stand at these columns, the first at column rows_before. All layers of a model
-    share a mask, so it keeps its runs."""
+    """The first query stands at column rows_before. All layers of a model share a mask, so it keeps
+    its runs."""
     runs = getattr(mask, "_ingot_runs", None)
     if runs is None:
-        runs = mask._ingot_runs = [
+        parts = [
             (slice(first, end), _rows_of(cols, rows_before), cols)
             for first, end, cols in _find_runs(mask)
         ]
+        blocks = None
+        if all(isinstance(cols, slice) for _, _, cols in parts):
+            blocks = [number for part in parts for x in part for number in (x.start, x.stop)]
+        runs = mask._ingot_runs = _Runs(parts, blocks)
     return runs
 
 
 def _find_runs(mask):
-    """[(first entry, end, columns)]"""
+    """[(first entry, end, columns without padding)] of entries side by side that have the same."""
     seen = mask.int()
     stops = mask.shape[1] - seen.flip(1).argmax(1)
     table = torch.stack((seen.argmax(1), stops, seen.sum(1)), 1).tolist()

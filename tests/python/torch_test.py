@@ -140,6 +140,41 @@ def test_opcheck(device):
     torch.library.opcheck(torch.ops.ingot.attention_backward, (*saved, *options))
 
 
+# Entries 0 and 1 with their first 5 queries and 7 keys, entry 2 with all from the second on, and
+# entry 3 with nothing.
+BLOCKS = [0, 2, 0, 5, 0, 7, 2, 3, 1, 9, 1, 12]
+
+
+@on_devices
+def test_opcheck_ragged(device):
+    q, k, v = tensors((4, 4, 2, 9, 12, 16, 8), torch.float32, device, requires_grad=True)
+    options = (BLOCKS, 2, -1, -1, 0.0, 0.0, 0, 0)
+    torch.library.opcheck(torch.ops.ingot.attention_ragged_forward, (q, k, v, *options))
+    o, lse = torch.ops.ingot.attention_ragged_forward(q, k, v, *options)
+    saved = [x.detach() for x in (q, k, v, o, lse, torch.randn_like(o))]
+    torch.library.opcheck(torch.ops.ingot.attention_ragged_backward, (*saved, *options))
+
+
+@on_devices
+def test_ragged_is_attention_block_by_block(device):
+    q, k, v = tensors((4, 4, 2, 9, 12, 16, 8), torch.float32, device, requires_grad=True)
+    options = (2, -1, -1, 0.0, 0.0, 0, 0)
+    o, lse = torch.ops.ingot.attention_ragged_forward(q, k, v, BLOCKS, *options)
+    want_o, want_lse = torch.zeros_like(o), torch.full_like(lse, float("-inf"))
+    for b, rows, cols in ((0, 5, 7), (1, 5, 7), (2, 9, 12)):
+        first = 1 if b == 2 else 0
+        at = (slice(b, b + 1), slice(None), slice(first, rows))
+        keys = (slice(b, b + 1), slice(None), slice(first, cols))
+        want_o[at], want_lse[at] = torch.ops.ingot.attention_forward(
+            q[at], k[keys], v[keys], *options
+        )
+    assert torch.equal(o, want_o) and torch.equal(lse, want_lse)
+    dout = torch.randn_like(o)
+    got = torch.autograd.grad(o, (q, k, v), dout)
+    for x, y in zip(got, torch.autograd.grad(want_o, (q, k, v), dout), strict=True):
+        assert torch.equal(x, y)
+
+
 def test_gradcheck_in_float64():
     inputs = tensors((1, 2, 1, 5, 6, 4, 3), torch.float64, requires_grad=True)
     for options in ({}, {"causal": "bottom_right"}, {"softcap": 2.0}, {"window": (2, 1)}):

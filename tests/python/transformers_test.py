@@ -91,6 +91,24 @@ def test_decoder_prefill_and_training(name):
     torch.testing.assert_close(got, want, atol=1e-5, rtol=1e-3)
 
 
+@pytest.mark.parametrize("side", ["left", "right", "holes"])
+def test_training_with_padding(side):
+    model = BertModel(BertConfig(**SMALL, num_attention_heads=4)).train()
+    without_dropout(model)
+    ids = torch.randint(3, 100, (3, 17))
+    mask = torch.ones_like(ids)
+    mask[1, {"left": slice(0, 5), "right": slice(9, 17), "holes": slice(4, 7)}[side]] = 0
+
+    def run(m):
+        m.zero_grad()
+        out = m(input_ids=ids, attention_mask=mask).last_hidden_state
+        (out * mask.unsqueeze(-1)).square().sum().backward()
+        return torch.cat([p.grad.flatten() for p in m.parameters() if p.grad is not None])
+
+    want, got = both(model, run)
+    torch.testing.assert_close(got, want, atol=2e-4, rtol=1e-3)
+
+
 @pytest.mark.parametrize("name", DECODERS)
 def test_cached_decode_with_padding(name):
     model = DECODERS[name]().eval()
