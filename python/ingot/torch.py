@@ -21,7 +21,13 @@ from ingot import _core
 from ingot._errors import InvalidArgument, Unsupported
 from ingot._options import option_values
 
-__all__ = ["attention", "register_flash_attention", "scaled_dot_product_attention", "sdpa"]
+__all__ = [
+    "attention",
+    "ragged_attention",
+    "register_flash_attention",
+    "scaled_dot_product_attention",
+    "sdpa",
+]
 
 
 _DEVICES = ("cpu", "cuda", "mps")
@@ -82,14 +88,11 @@ def _(q, k, v, o, lse, dout, *options):
     return gradients
 
 
-# Of a batch with padding. Six numbers are a block: the entries from the first to before the second
-# of the batch attend, with the queries from the third to before the fourth, to the keys from the
-# fifth to before the sixth. What is in no block has o = 0, lse = -inf and gradient 0.
 _BLOCKS = "int[] blocks, "
 
 
 def _blocks(numbers):
-    """(entries, queries, keys) of every block."""
+    """(entries, queries, keys) of every part: see ragged_attention."""
     for i in range(0, len(numbers), 6):
         yield tuple(slice(numbers[j], numbers[j + 1]) for j in (i, i + 2, i + 4))
 
@@ -188,6 +191,46 @@ def attention(
         )
     options = option_values(causal, window, scale, softcap, precision, workspace_limit)
     o, lse = torch.ops.ingot.attention_forward(q, k, v, *options)
+    return (o, lse) if return_lse else o
+
+
+def ragged_attention(
+    q,
+    k,
+    v,
+    blocks,
+    *,
+    causal=None,
+    window=None,
+    scale=None,
+    softcap=None,
+    precision=None,
+    workspace_limit=None,
+    return_lse=False,
+):
+    """attention of parts of a batch, for padding and for sequences that lie one after the other.
+
+    q: (batch, heads, seqlen_q, head_dim), k and v likewise; blocks: six integers for each part,
+    [first entry, end, first query, end, first key, end]: these entries attend, with these queries,
+    to these keys and no others; ends are exclusive, and masks count from the part's own first query
+    and key. Parts must not share queries of one entry. A query in no part has o = 0, lse = -inf and
+    gradient 0. One operation for autograd; the parts run one after the other.
+    """
+    if q.dim() != 4:
+        raise InvalidArgument(
+            f"q: must have 4 dimensions (batch, heads, seqlen, head_dim), got {q.dim()}"
+        )
+    if len(blocks) % 6 != 0:
+        raise InvalidArgument(f"blocks: must be six integers a part, got {len(blocks)}")
+    for i, most in enumerate((q.shape[0], q.shape[2], k.shape[2])):
+        for first, end in zip(blocks[2 * i :: 6], blocks[2 * i + 1 :: 6], strict=True):
+            if not 0 <= first <= end <= most:
+                what = ("entries", "queries", "keys")[i]
+                raise InvalidArgument(
+                    f"blocks: {what} must be from 0 to {most}, ascending, got {first} to {end}"
+                )
+    options = option_values(causal, window, scale, softcap, precision, workspace_limit)
+    o, lse = torch.ops.ingot.attention_ragged_forward(q, k, v, blocks, *options)
     return (o, lse) if return_lse else o
 
 

@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Literal, overload
 
@@ -6,7 +7,13 @@ from torch.nn.attention.bias import CausalBias
 
 from ingot import Causal, Precision, Window
 
-__all__ = ["attention", "register_flash_attention", "scaled_dot_product_attention", "sdpa"]
+__all__ = [
+    "attention",
+    "ragged_attention",
+    "register_flash_attention",
+    "scaled_dot_product_attention",
+    "sdpa",
+]
 
 @overload
 def attention(
@@ -27,6 +34,36 @@ def attention(
     q: Tensor,
     k: Tensor,
     v: Tensor,
+    *,
+    causal: Causal = None,
+    window: Window = None,
+    scale: float | None = None,
+    softcap: float | None = None,
+    precision: Precision = None,
+    workspace_limit: int | None = None,
+    return_lse: Literal[True],
+) -> tuple[Tensor, Tensor]: ...
+@overload
+def ragged_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    blocks: Sequence[int],
+    *,
+    causal: Causal = None,
+    window: Window = None,
+    scale: float | None = None,
+    softcap: float | None = None,
+    precision: Precision = None,
+    workspace_limit: int | None = None,
+    return_lse: Literal[False] = False,
+) -> Tensor: ...
+@overload
+def ragged_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    blocks: Sequence[int],
     *,
     causal: Causal = None,
     window: Window = None,

@@ -15,8 +15,7 @@ import torch
 from transformers import AttentionInterface, AttentionMaskInterface
 
 from ingot._errors import Unsupported
-from ingot._options import option_values
-from ingot.torch import attention, matmul_precision
+from ingot.torch import attention, matmul_precision, ragged_attention
 
 __all__ = ["attention_forward", "attention_mask"]
 
@@ -62,8 +61,7 @@ def attention_forward(
         return attention(query, key, value, **options).transpose(1, 2), None
     runs = _runs_of(attention_mask, attention_mask.shape[1] - query.shape[2])
     if runs.blocks is not None:
-        values = option_values(**options, workspace_limit=None)
-        o, _ = torch.ops.ingot.attention_ragged_forward(query, key, value, runs.blocks, *values)
+        o = ragged_attention(query, key, value, runs.blocks, **options)
         return o.transpose(1, 2), None
     o = query.new_zeros((*query.shape[:3], value.shape[3]))
     for entries, rows, cols in runs.parts:
@@ -78,7 +76,7 @@ class _Runs(NamedTuple):
     where they follow one another, as they mostly do, else indices."""
 
     parts: list
-    blocks: list | None  # the same as attention_ragged_forward takes it; None where there is a gap
+    blocks: list | None  # the same as ragged_attention takes it; None where there is a gap
 
 
 def _runs_of(mask, rows_before):

@@ -1,6 +1,7 @@
 """ingot.compat.flash_attn against its own text: layouts, bottom-right causal, caches."""
 
 import ingot
+import ingot.torch
 import plain
 import pytest
 import torch
@@ -8,6 +9,9 @@ from ingot.compat.flash_attn import (
     flash_attn_func,
     flash_attn_kvpacked_func,
     flash_attn_qkvpacked_func,
+    flash_attn_varlen_func,
+    flash_attn_varlen_kvpacked_func,
+    flash_attn_varlen_qkvpacked_func,
     flash_attn_with_kvcache,
 )
 
@@ -51,6 +55,57 @@ def test_packed():
         flash_attn_qkvpacked_func(q)
     with pytest.raises(ingot.InvalidArgument, match="kv: must have shape"):
         flash_attn_kvpacked_func(q, q)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_varlen(causal):
+    q = torch.randn(12, 4, 16, requires_grad=True)
+    kv = torch.randn(20, 2, 2, 16, requires_grad=True)
+    cu_q, cu_k = torch.tensor([0, 3, 3, 12]), torch.tensor([0, 8, 10, 20])
+    o, lse, _ = flash_attn_varlen_kvpacked_func(
+        q, kv, cu_q, cu_k, 9, 10, causal=causal, window_size=(5, -1), return_attn_probs=True
+    )
+    assert o.shape == (12, 4, 16) and lse.shape == (4, 12)
+    dout = torch.randn_like(o)
+    got = torch.autograd.grad(o, (q, kv), dout)
+    for rows, cols in ((slice(0, 3), slice(0, 8)), (slice(3, 12), slice(10, 20))):
+        part = (q[None, rows], kv[None, cols])
+        want = flash_attn_kvpacked_func(*part, causal=causal, window_size=(5, -1))
+        assert torch.equal(o[rows], want[0])
+        want_q, want_kv = torch.autograd.grad(want, (q, kv), dout[None, rows])
+        assert torch.equal(got[0][rows], want_q[rows])
+        assert torch.equal(got[1][cols], want_kv[cols])
+    assert not got[1][8:10].any(), "keys that no query sees"
+
+
+def test_varlen_packed_and_rewritten():
+    qkv = torch.randn(12, 3, 4, 16)
+    ends = torch.tensor([0, 3, 12])
+    for first in (3, 5):  # what was read from a tensor is not kept when that is written to
+        ends[1] = first
+        o = flash_attn_varlen_qkvpacked_func(qkv, ends, 9)
+        for part in (slice(0, first), slice(first, 12)):
+            want, _ = wanted(*(x[None, part] for x in qkv.unbind(1)))
+            torch.testing.assert_close(o[part], want[0])
+
+
+def test_varlen_arguments():
+    x = torch.randn(6, 2, 8)
+    ends = torch.tensor([0, 6])
+    with pytest.raises(ingot.InvalidArgument, match="q: must have 3 dimensions .* got 4"):
+        flash_attn_varlen_func(x[None], x, x, ends, ends, 6, 6)
+    with pytest.raises(ingot.InvalidArgument, match="cu_seqlens_q: must begin with 0, got"):
+        flash_attn_varlen_func(x, x, x, ends + 1, ends, 6, 6)
+    with pytest.raises(ingot.InvalidArgument, match="cu_seqlens_k: .* the 1 sequences .* got 2"):
+        flash_attn_varlen_func(x, x, x, ends, torch.tensor([0, 2, 6]), 6, 6)
+    with pytest.raises(ingot.InvalidArgument, match="keys must be from 0 to 6, .* got 0 to 7"):
+        flash_attn_varlen_func(x, x, x, ends, torch.tensor([0, 7]), 6, 6)
+    with pytest.raises(ingot.InvalidArgument, match="qkv: must have shape .total, 3"):
+        flash_attn_varlen_qkvpacked_func(x, ends, 6)
+    with pytest.raises(ingot.InvalidArgument, match="kv: must have shape .total_k, 2"):
+        flash_attn_varlen_kvpacked_func(x, x, ends, ends, 6, 6)
+    with pytest.raises(ingot.InvalidArgument, match="blocks: must be six integers a part, got 5"):
+        ingot.torch.ragged_attention(x[None], x[None], x[None], [0, 1, 0, 6, 0])
 
 
 @pytest.mark.parametrize("lengths", [None, 5, [5, 9]], ids=str)

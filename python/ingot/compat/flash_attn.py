@@ -3,19 +3,23 @@
     from ingot.compat.flash_attn import flash_attn_func
 
 Tensors are (batch, seqlen, heads, head_dim); causal is aligned bottom right; window_size is (left,
-right) with -1 for unbounded. What ingot does not have (dropout, ALiBi, variable lengths, rotary
-embedding and paged caches) raises Unsupported with the reason.
+right) with -1 for unbounded. The varlen functions take sequences that lie one after the other,
+(total, heads, head_dim), and read cu_seqlens on the host, once a tensor. What ingot does not have
+(dropout, ALiBi, rotary embedding and paged caches) raises Unsupported with the reason.
 """
 
 import torch
 
 from ingot._errors import InvalidArgument, Unsupported
-from ingot.torch import attention
+from ingot.torch import attention, ragged_attention
 
 __all__ = [
     "flash_attn_func",
     "flash_attn_kvpacked_func",
     "flash_attn_qkvpacked_func",
+    "flash_attn_varlen_func",
+    "flash_attn_varlen_kvpacked_func",
+    "flash_attn_varlen_qkvpacked_func",
     "flash_attn_with_kvcache",
 ]
 
@@ -117,6 +121,147 @@ def flash_attn_kvpacked_func(
         deterministic,
         return_attn_probs,
     )
+
+
+def flash_attn_varlen_func(
+    q,
+    k,
+    v,
+    cu_seqlens_q,
+    cu_seqlens_k,
+    max_seqlen_q,
+    max_seqlen_k,
+    dropout_p=0.0,
+    softmax_scale=None,
+    causal=False,
+    window_size=(-1, -1),
+    softcap=0.0,
+    alibi_slopes=None,
+    deterministic=False,
+    return_attn_probs=False,
+    block_table=None,
+):
+    """q: (total_q, heads, head_dim); k, v: (total_k, heads_kv, head_dim): sequences one after the
+    other, the i-th from cu_seqlens[i] to before cu_seqlens[i + 1]. max_seqlen_q and max_seqlen_k
+    are not needed.
+
+    Returns (total_q, heads, head_dim_v); with return_attn_probs (out, softmax_lse, None), where
+    softmax_lse is (heads, total_q).
+    """
+    _refuse(
+        dropout_p=(dropout_p, 0.0),
+        alibi_slopes=(alibi_slopes, None),
+        block_table=(block_table, None),
+    )
+    for name, tensor in (("q", q), ("k", k), ("v", v)):
+        if tensor.dim() != 3:
+            raise InvalidArgument(
+                f"{name}: must have 3 dimensions (total, heads, head_dim), got {tensor.dim()}"
+            )
+    rows = _sequences("cu_seqlens_q", cu_seqlens_q)
+    cols = _sequences("cu_seqlens_k", cu_seqlens_k)
+    if len(rows) != len(cols):
+        raise InvalidArgument(
+            f"cu_seqlens_k: must be of the {len(rows)} sequences of cu_seqlens_q, got {len(cols)}"
+        )
+    o, lse = ragged_attention(
+        *(x.transpose(0, 1).unsqueeze(0) for x in (q, k, v)),
+        [n for row, col in zip(rows, cols, strict=True) for n in (0, 1, *row, *col)],
+        causal="bottom_right" if causal else None,
+        window=window_size,
+        scale=softmax_scale,
+        softcap=softcap or None,
+        return_lse=True,
+    )
+    o = o.squeeze(0).transpose(0, 1)
+    return (o, lse.squeeze(0), None) if return_attn_probs else o
+
+
+def flash_attn_varlen_qkvpacked_func(
+    qkv,
+    cu_seqlens,
+    max_seqlen,
+    dropout_p=0.0,
+    softmax_scale=None,
+    causal=False,
+    window_size=(-1, -1),
+    softcap=0.0,
+    alibi_slopes=None,
+    deterministic=False,
+    return_attn_probs=False,
+):
+    """qkv: (total, 3, heads, head_dim); the other arguments of flash_attn_varlen_func."""
+    if qkv.dim() != 4 or qkv.shape[1] != 3:
+        raise InvalidArgument(
+            f"qkv: must have shape (total, 3, heads, head_dim), got {tuple(qkv.shape)}"
+        )
+    return flash_attn_varlen_func(
+        *qkv.unbind(1),
+        cu_seqlens,
+        cu_seqlens,
+        max_seqlen,
+        max_seqlen,
+        dropout_p,
+        softmax_scale,
+        causal,
+        window_size,
+        softcap,
+        alibi_slopes,
+        deterministic,
+        return_attn_probs,
+    )
+
+
+def flash_attn_varlen_kvpacked_func(
+    q,
+    kv,
+    cu_seqlens_q,
+    cu_seqlens_k,
+    max_seqlen_q,
+    max_seqlen_k,
+    dropout_p=0.0,
+    softmax_scale=None,
+    causal=False,
+    window_size=(-1, -1),
+    softcap=0.0,
+    alibi_slopes=None,
+    deterministic=False,
+    return_attn_probs=False,
+):
+    """kv: (total_k, 2, heads_kv, head_dim); the other arguments of flash_attn_varlen_func."""
+    if kv.dim() != 4 or kv.shape[1] != 2:
+        raise InvalidArgument(
+            f"kv: must have shape (total_k, 2, heads_kv, head_dim), got {tuple(kv.shape)}"
+        )
+    return flash_attn_varlen_func(
+        q,
+        *kv.unbind(1),
+        cu_seqlens_q,
+        cu_seqlens_k,
+        max_seqlen_q,
+        max_seqlen_k,
+        dropout_p,
+        softmax_scale,
+        causal,
+        window_size,
+        softcap,
+        alibi_slopes,
+        deterministic,
+        return_attn_probs,
+    )
+
+
+def _sequences(name, cu_seqlens):
+    """[(first, end)] of the sequences. All layers of a model share cu_seqlens, so a tensor keeps
+    what was read from it until it is written to."""
+    version, sequences = getattr(cu_seqlens, "_ingot_sequences", (None, None))
+    if sequences is None or version != cu_seqlens._version:
+        ends = cu_seqlens.tolist()
+        if not ends or ends[0] != 0:
+            raise InvalidArgument(f"{name}: must begin with 0, got {ends[:1]}")
+        sequences = list(zip(ends[:-1], ends[1:], strict=True))
+        cu_seqlens._ingot_sequences = (cu_seqlens._version, sequences)
+    return sequences
 
 
 def flash_attn_with_kvcache(
