@@ -72,6 +72,9 @@ template <>
 constexpr std::size_t first_size<ingot_forward_args> = offsetof(ingot_forward_args, submission);
 template <>
 constexpr std::size_t first_size<ingot_backward_args> = offsetof(ingot_backward_args, submission);
+template <>
+constexpr std::size_t first_size<ingot_context_options> =
+    offsetof(ingot_context_options, parallel_region);
 
 /// The caller's struct in this version's form. It may be of an earlier version (what it lacks is
 /// zero) or of a later one (what this version does not know must be zero).
