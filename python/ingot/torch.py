@@ -91,32 +91,19 @@ def _(q, k, v, o, lse, dout, *options):
 _BLOCKS = "int[] blocks, "
 
 
-def _blocks(numbers):
-    """(entries, queries, keys) of every part: see ragged_attention."""
-    for i in range(0, len(numbers), 6):
-        yield tuple(slice(numbers[j], numbers[j + 1]) for j in (i, i + 2, i + 4))
-
-
 @_define("attention_ragged_forward", _OPERANDS, "Tensor, Tensor", _BLOCKS)
 def _(q, k, v, blocks, *options):
     o, lse = _empty_outputs(q, v)
     o.zero_()
     lse.fill_(float("-inf"))
-    for entries, rows, cols in _blocks(blocks):
-        inputs = (q[entries, :, rows], k[entries, :, cols], v[entries, :, cols])
-        _run(_core.forward, (*inputs, o[entries, :, rows], lse[entries, :, rows]), options)
+    _run(_core.forward_ragged, (q, k, v, o, lse), (blocks, *options))
     return o, lse
 
 
 @_define("attention_ragged_backward", (*_SAVED, "dout"), "Tensor, Tensor, Tensor", _BLOCKS)
 def _(q, k, v, o, lse, dout, blocks, *options):
     gradients = tuple(x.zero_() for x in _empty_gradients(q, k, v))
-    dq, dk, dv = gradients
-    for entries, rows, cols in _blocks(blocks):
-        of_rows = (x[entries, :, rows] for x in (q, o, lse, dout, dq))
-        of_cols = (x[entries, :, cols] for x in (k, v, dk, dv))
-        (q_, o_, lse_, dout_, dq_), (k_, v_, dk_, dv_) = of_rows, of_cols
-        _run(_core.backward, (q_, k_, v_, o_, lse_, dout_, dq_, dk_, dv_), options)
+    _run(_core.backward_ragged, (q, k, v, o, lse, dout, *gradients), (blocks, *options))
     return gradients
 
 
@@ -213,22 +200,14 @@ def ragged_attention(
     q: (batch, heads, seqlen_q, head_dim), k and v likewise; blocks: six integers for each part,
     [first entry, end, first query, end, first key, end]: these entries attend, with these queries,
     to these keys and no others; ends are exclusive, and masks count from the part's own first query
-    and key. Parts must not share queries of one entry. A query in no part has o = 0, lse = -inf and
-    gradient 0. One operation for autograd; the parts run one after the other.
+    and key. Each part has later entries than the one before, or the same with later queries and
+    keys. A query in no part has o = 0, lse = -inf and gradient 0. One operation for autograd; the
+    parts run one after the other.
     """
     if q.dim() != 4:
         raise InvalidArgument(
             f"q: must have 4 dimensions (batch, heads, seqlen, head_dim), got {q.dim()}"
         )
-    if len(blocks) % 6 != 0:
-        raise InvalidArgument(f"blocks: must be six integers a part, got {len(blocks)}")
-    for i, most in enumerate((q.shape[0], q.shape[2], k.shape[2])):
-        for first, end in zip(blocks[2 * i :: 6], blocks[2 * i + 1 :: 6], strict=True):
-            if not 0 <= first <= end <= most:
-                what = ("entries", "queries", "keys")[i]
-                raise InvalidArgument(
-                    f"blocks: {what} must be from 0 to {most}, ascending, got {first} to {end}"
-                )
     options = option_values(causal, window, scale, softcap, precision, workspace_limit)
     o, lse = torch.ops.ingot.attention_ragged_forward(q, k, v, blocks, *options)
     return (o, lse) if return_lse else o

@@ -5,10 +5,12 @@
 #include <list>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <thread>
 
 #include "errors.hpp"
 #include "openmp.hpp"
+#include "parts.hpp"
 #include "shared_context.hpp"
 
 namespace ingot_python {
@@ -193,71 +195,136 @@ std::string device_of(const View& view) {
           std::to_string(view.device_type));
 }
 
-void forward(nb::handle q, nb::handle k, nb::handle v, nb::handle o, nb::handle lse,
-             const Options& options, const std::string& device, std::uintptr_t stream) {
-  View views[] = {view_of(q, "q", 4), view_of(k, "k", 4), view_of(v, "v", 4),
-                  view_of(o, "o", 4, Access::write)};
-  ingot_problem p = problem_of(views[0], views[1], views[2], options);
-  require_shape(views[3], "o", 4, {p.batch, p.num_heads, p.seqlen_q, p.head_dim_v});
-  require_device(views[3], "o", views[0]);
-  p.o_dtype = views[3].dtype;
+namespace {
+
+struct ForwardViews {
+  View q, k, v, o;
+  std::optional<View> lse;
+};
+
+struct BackwardViews {
+  View q, k, v, o, lse, dout;
+  std::optional<View> dq, dk, dv;
+};
+
+std::optional<View> optional_view(nb::handle array, const char* argument, std::size_t rank) {
+  if (array.is_none()) return std::nullopt;
+  return view_of(array, argument, rank, Access::write);
+}
+
+void run_forward(ForwardViews& x, const Options& options, const std::string& device,
+                 std::uintptr_t stream) {
+  ingot_problem p = problem_of(x.q, x.k, x.v, options);
+  require_shape(x.o, "o", 4, {p.batch, p.num_heads, p.seqlen_q, p.head_dim_v});
+  require_device(x.o, "o", x.q);
+  p.o_dtype = x.o.dtype;
   ingot_forward_args args;
   ingot_forward_args_init(&args);
-  args.q = tensor_of(views[0]);
-  args.k = tensor_of(views[1]);
-  args.v = tensor_of(views[2]);
-  args.o = tensor_of(views[3]);
-  View lse_view;
-  if (!lse.is_none()) {
-    lse_view = view_of(lse, "lse", 3, Access::write);
-    require_shape(lse_view, "lse", 3, {p.batch, p.num_heads, p.seqlen_q, 0});
-    require_dtype(lse_view, "lse", INGOT_F32, "float32");
-    require_device(lse_view, "lse", views[0]);
-    args.lse = tensor_of(lse_view);
+  args.q = tensor_of(x.q);
+  args.k = tensor_of(x.k);
+  args.v = tensor_of(x.v);
+  args.o = tensor_of(x.o);
+  if (x.lse) {
+    require_shape(*x.lse, "lse", 3, {p.batch, p.num_heads, p.seqlen_q, 0});
+    require_dtype(*x.lse, "lse", INGOT_F32, "float32");
+    require_device(*x.lse, "lse", x.q);
+    args.lse = tensor_of(*x.lse);
   }
-  args.submission.memory = memory_of(views[0]);
+  args.submission.memory = memory_of(x.q);
   args.submission.stream = reinterpret_cast<void*>(stream);
-  const PlanHandle plan = plan_for(chosen_device(views[0], device), p);
-  run(p, args, in_host_memory(views[0]), [&] { return ingot_forward(plan.get(), &args); });
+  const PlanHandle plan = plan_for(chosen_device(x.q, device), p);
+  run(p, args, in_host_memory(x.q), [&] { return ingot_forward(plan.get(), &args); });
+}
+
+void run_backward(BackwardViews& x, const Options& options, const std::string& device,
+                  std::uintptr_t stream) {
+  ingot_problem p = problem_of(x.q, x.k, x.v, options);
+  const std::array<std::int64_t, 4> out{p.batch, p.num_heads, p.seqlen_q, p.head_dim_v};
+  require_shape(x.o, "o", 4, out);
+  require_shape(x.lse, "lse", 3, {p.batch, p.num_heads, p.seqlen_q, 0});
+  require_dtype(x.lse, "lse", INGOT_F32, "float32");
+  require_shape(x.dout, "dout", 4, out);
+  require_device(x.o, "o", x.q);
+  require_device(x.lse, "lse", x.q);
+  require_device(x.dout, "dout", x.q);
+  p.o_dtype = x.o.dtype;
+  p.dout_dtype = x.dout.dtype;
+  ingot_backward_args args;
+  ingot_backward_args_init(&args);
+  args.q = tensor_of(x.q);
+  args.k = tensor_of(x.k);
+  args.v = tensor_of(x.v);
+  args.o = tensor_of(x.o);
+  args.lse = tensor_of(x.lse);
+  args.dout = tensor_of(x.dout);
+  const auto gradient = [&](std::optional<View>& view, const char* argument, const View& of,
+                            ingot_tensor& tensor, ingot_dtype& dtype) {
+    if (!view) return;
+    require_shape(*view, argument, 4, of.shape);
+    require_device(*view, argument, x.q);
+    tensor = tensor_of(*view);
+    dtype = view->dtype;
+  };
+  gradient(x.dq, "dq", x.q, args.dq, p.dq_dtype);
+  gradient(x.dk, "dk", x.k, args.dk, p.dk_dtype);
+  gradient(x.dv, "dv", x.v, args.dv, p.dv_dtype);
+  args.submission.memory = memory_of(x.q);
+  args.submission.stream = reinterpret_cast<void*>(stream);
+  const PlanHandle plan = plan_for(chosen_device(x.q, device), p);
+  run(p, args, in_host_memory(x.q), [&] { return ingot_backward(plan.get(), &args); });
+}
+
+ForwardViews forward_views(nb::handle q, nb::handle k, nb::handle v, nb::handle o, nb::handle lse) {
+  return {view_of(q, "q", 4), view_of(k, "k", 4), view_of(v, "v", 4),
+          view_of(o, "o", 4, Access::write), optional_view(lse, "lse", 3)};
+}
+
+BackwardViews backward_views(nb::handle q, nb::handle k, nb::handle v, nb::handle o, nb::handle lse,
+                             nb::handle dout, nb::handle dq, nb::handle dk, nb::handle dv) {
+  return {view_of(q, "q", 4),         view_of(k, "k", 4),         view_of(v, "v", 4),
+          view_of(o, "o", 4),         view_of(lse, "lse", 3),     view_of(dout, "dout", 4),
+          optional_view(dq, "dq", 4), optional_view(dk, "dk", 4), optional_view(dv, "dv", 4)};
+}
+
+}  // namespace
+
+void forward(nb::handle q, nb::handle k, nb::handle v, nb::handle o, nb::handle lse,
+             const Options& options, const std::string& device, std::uintptr_t stream) {
+  ForwardViews x = forward_views(q, k, v, o, lse);
+  run_forward(x, options, device, stream);
 }
 
 void backward(nb::handle q, nb::handle k, nb::handle v, nb::handle o, nb::handle lse,
               nb::handle dout, nb::handle dq, nb::handle dk, nb::handle dv, const Options& options,
               const std::string& device, std::uintptr_t stream) {
-  View views[] = {view_of(q, "q", 4), view_of(k, "k", 4),     view_of(v, "v", 4),
-                  view_of(o, "o", 4), view_of(lse, "lse", 3), view_of(dout, "dout", 4)};
-  ingot_problem p = problem_of(views[0], views[1], views[2], options);
-  const std::array<std::int64_t, 4> out{p.batch, p.num_heads, p.seqlen_q, p.head_dim_v};
-  require_shape(views[3], "o", 4, out);
-  require_shape(views[4], "lse", 3, {p.batch, p.num_heads, p.seqlen_q, 0});
-  require_dtype(views[4], "lse", INGOT_F32, "float32");
-  require_shape(views[5], "dout", 4, out);
-  require_device(views[3], "o", views[0]);
-  require_device(views[4], "lse", views[0]);
-  require_device(views[5], "dout", views[0]);
-  p.o_dtype = views[3].dtype;
-  p.dout_dtype = views[5].dtype;
-  ingot_backward_args args;
-  ingot_backward_args_init(&args);
-  ingot_tensor* const inputs[] = {&args.q, &args.k, &args.v, &args.o, &args.lse, &args.dout};
-  for (std::size_t i = 0; i < 6; ++i) *inputs[i] = tensor_of(views[i]);
-  View outputs[3];
-  const auto gradient = [&](nb::handle array, const char* argument, std::size_t index,
-                            ingot_tensor& tensor, ingot_dtype& dtype) {
-    if (array.is_none()) return;
-    View& view = outputs[index] = view_of(array, argument, 4, Access::write);
-    require_shape(view, argument, 4, views[index].shape);
-    require_device(view, argument, views[0]);
-    tensor = tensor_of(view);
-    dtype = view.dtype;
-  };
-  gradient(dq, "dq", 0, args.dq, p.dq_dtype);
-  gradient(dk, "dk", 1, args.dk, p.dk_dtype);
-  gradient(dv, "dv", 2, args.dv, p.dv_dtype);
-  args.submission.memory = memory_of(views[0]);
-  args.submission.stream = reinterpret_cast<void*>(stream);
-  const PlanHandle plan = plan_for(chosen_device(views[0], device), p);
-  run(p, args, in_host_memory(views[0]), [&] { return ingot_backward(plan.get(), &args); });
+  BackwardViews x = backward_views(q, k, v, o, lse, dout, dq, dk, dv);
+  run_backward(x, options, device, stream);
+}
+
+void forward_ragged(nb::handle q, nb::handle k, nb::handle v, nb::handle o, nb::handle lse,
+                    const std::vector<std::int64_t>& blocks, const Options& options,
+                    const std::string& device, std::uintptr_t stream) {
+  const ForwardViews x = forward_views(q, k, v, o, lse);
+  for (const Part& part : parts_of(blocks, x.q, x.k)) {
+    const auto rows = [&](const auto& view) { return part_of(view, part.entries, part.queries); };
+    const auto cols = [&](const auto& view) { return part_of(view, part.entries, part.keys); };
+    ForwardViews y{rows(x.q), cols(x.k), cols(x.v), rows(x.o), rows(x.lse)};
+    run_forward(y, options, device, stream);
+  }
+}
+
+void backward_ragged(nb::handle q, nb::handle k, nb::handle v, nb::handle o, nb::handle lse,
+                     nb::handle dout, nb::handle dq, nb::handle dk, nb::handle dv,
+                     const std::vector<std::int64_t>& blocks, const Options& options,
+                     const std::string& device, std::uintptr_t stream) {
+  const BackwardViews x = backward_views(q, k, v, o, lse, dout, dq, dk, dv);
+  for (const Part& part : parts_of(blocks, x.q, x.k)) {
+    const auto rows = [&](const auto& view) { return part_of(view, part.entries, part.queries); };
+    const auto cols = [&](const auto& view) { return part_of(view, part.entries, part.keys); };
+    BackwardViews y{rows(x.q),    cols(x.k),  cols(x.v),  rows(x.o), rows(x.lse),
+                    rows(x.dout), rows(x.dq), cols(x.dk), cols(x.dv)};
+    run_backward(y, options, device, stream);
+  }
 }
 
 std::vector<std::tuple<std::string, std::string>> devices() {

@@ -28,6 +28,17 @@ void backward(nb::handle q, nb::handle k, nb::handle v, nb::handle o, nb::handle
               nb::handle dout, nb::handle dq, nb::handle dk, nb::handle dv, const Options& options,
               const std::string& device, std::uintptr_t stream);
 
+/// The same for parts of the batch, one after the other. blocks: six numbers for each, [first
+/// entry, end, first query, end, first key, end], ends exclusive; all are checked before the first
+/// runs. Raises InvalidArgument.
+void forward_ragged(nb::handle q, nb::handle k, nb::handle v, nb::handle o, nb::handle lse,
+                    const std::vector<std::int64_t>& blocks, const Options& options,
+                    const std::string& device, std::uintptr_t stream);
+void backward_ragged(nb::handle q, nb::handle k, nb::handle v, nb::handle o, nb::handle lse,
+                     nb::handle dout, nb::handle dq, nb::handle dk, nb::handle dv,
+                     const std::vector<std::int64_t>& blocks, const Options& options,
+                     const std::string& device, std::uintptr_t stream);
+
 std::vector<std::tuple<std::string, std::string>> devices();
 
 /// shape: (batch, num_heads, num_heads_kv, seqlen_q, seqlen_k, head_dim, head_dim_v).

@@ -63,6 +63,34 @@ NB_MODULE(_core, m) {
       "q"_a, "k"_a, "v"_a, "o"_a, "lse"_a, "dout"_a, "dq"_a.none(), "dk"_a.none(), "dv"_a.none(),
       "causal"_a, "window_left"_a, "window_right"_a, "scale"_a, "softcap"_a, "precision"_a,
       "workspace_limit"_a, "device"_a, "stream"_a);
+  m.def(
+      "forward_ragged",
+      [](nb::handle q, nb::handle k, nb::handle v, nb::handle o, nb::handle lse,
+         const std::vector<std::int64_t>& blocks, int causal, std::int64_t window_left,
+         std::int64_t window_right, double scale, double softcap, int precision,
+         std::int64_t workspace_limit, const std::string& device, std::uintptr_t stream) {
+        const Options options{causal,  window_left, window_right,   scale,
+                              softcap, precision,   workspace_limit};
+        ingot_python::forward_ragged(q, k, v, o, lse, blocks, options, device, stream);
+      },
+      "q"_a, "k"_a, "v"_a, "o"_a, "lse"_a.none(), "blocks"_a, "causal"_a, "window_left"_a,
+      "window_right"_a, "scale"_a, "softcap"_a, "precision"_a, "workspace_limit"_a, "device"_a,
+      "stream"_a);
+  m.def(
+      "backward_ragged",
+      [](nb::handle q, nb::handle k, nb::handle v, nb::handle o, nb::handle lse, nb::handle dout,
+         nb::handle dq, nb::handle dk, nb::handle dv, const std::vector<std::int64_t>& blocks,
+         int causal, std::int64_t window_left, std::int64_t window_right, double scale,
+         double softcap, int precision, std::int64_t workspace_limit, const std::string& device,
+         std::uintptr_t stream) {
+        const Options options{causal,  window_left, window_right,   scale,
+                              softcap, precision,   workspace_limit};
+        ingot_python::backward_ragged(q, k, v, o, lse, dout, dq, dk, dv, blocks, options, device,
+                                      stream);
+      },
+      "q"_a, "k"_a, "v"_a, "o"_a, "lse"_a, "dout"_a, "dq"_a.none(), "dk"_a.none(), "dv"_a.none(),
+      "blocks"_a, "causal"_a, "window_left"_a, "window_right"_a, "scale"_a, "softcap"_a,
+      "precision"_a, "workspace_limit"_a, "device"_a, "stream"_a);
   m.def("explain",
         [](const std::array<std::int64_t, 7>& shape, const std::string& dtype, int causal,
            std::int64_t window_left, std::int64_t window_right, double scale, double softcap,

@@ -1,0 +1,67 @@
+#include "parts.hpp"
+
+#include <string>
+
+#include "errors.hpp"
+
+namespace ingot_python {
+namespace {
+
+std::int64_t bytes_of(ingot_dtype dtype) {
+  return dtype == INGOT_F64 ? 8 : dtype == INGOT_F32 ? 4 : 2;
+}
+
+Range range(std::int64_t first, std::int64_t end, const char* what, std::int64_t most) {
+  if (first < 0 || end < first || end > most) {
+    invalid(std::string("blocks: ") + what + " must be from 0 to " + std::to_string(most) +
+            ", ascending, got " + std::to_string(first) + " to " + std::to_string(end));
+  }
+  return {first, end};
+}
+
+/// Whether no query and no key of `b` is one of `a`, and b comes after.
+bool follows(const Part& a, const Part& b) {
+  if (b.entries.first >= a.entries.end) return true;
+  return b.entries.first == a.entries.first && b.entries.end == a.entries.end &&
+         b.queries.first >= a.queries.end && b.keys.first >= a.keys.end;
+}
+
+}  // namespace
+
+std::vector<Part> parts_of(const std::vector<std::int64_t>& numbers, const View& q, const View& k) {
+  if (numbers.size() % 6 != 0) {
+    invalid("blocks: must be six integers a part, got " + std::to_string(numbers.size()));
+  }
+  std::vector<Part> parts;
+  for (std::size_t i = 0; i < numbers.size(); i += 6) {
+    const std::int64_t* const n = numbers.data() + i;
+    parts.push_back({range(n[0], n[1], "entries", q.shape[0]),
+                     range(n[2], n[3], "queries", q.shape[2]),
+                     range(n[4], n[5], "keys", k.shape[2])});
+    if (i > 0 && !follows(parts[parts.size() - 2], parts.back())) {
+      invalid("blocks: part " + std::to_string(i / 6) +
+              " must have later entries than the part before, or the same with later queries and "
+              "later keys");
+    }
+  }
+  return parts;
+}
+
+View part_of(const View& whole, Range entries, Range positions) {
+  View part = whole;
+  const std::int64_t elements =
+      entries.first * whole.tensor.stride[0] + positions.first * whole.tensor.stride[2];
+  const std::int64_t bytes = elements * bytes_of(whole.dtype);
+  part.shape[0] = entries.end - entries.first;
+  part.shape[2] = positions.end - positions.first;
+  if (part.tensor.data != nullptr) part.tensor.data = static_cast<char*>(part.tensor.data) + bytes;
+  if (part.slice.buffer != nullptr) part.slice.offset += static_cast<std::size_t>(bytes);
+  return part;
+}
+
+std::optional<View> part_of(const std::optional<View>& whole, Range entries, Range positions) {
+  if (!whole) return std::nullopt;
+  return part_of(*whole, entries, positions);
+}
+
+}  // namespace ingot_python
