@@ -118,6 +118,56 @@ static void test_parallel_region(void) {
   }
 }
 
+static void test_groups(ingot_context* context) {
+  ingot_plan *cpu = NULL, *reference = NULL;
+  ingot_problem p;
+  ingot_problem_init(&p);
+  p.seqlen_q = p.seqlen_k = 2;
+  p.head_dim = p.head_dim_v = 2;
+  CHECK(ingot_plan_create(context, "cpu", &p, &cpu) == INGOT_OK);
+  CHECK(ingot_plan_create(context, "reference", &p, &reference) == INGOT_OK);
+  float q[4] = {1, 2, 3, 4}, o[2][4];
+  ingot_forward_args args[2];
+  for (int i = 0; i < 2; ++i) {
+    const ingot_tensor in = {q, {4, 4, 2, 1}}, out = {o[i], {4, 4, 2, 1}};
+    ingot_forward_args_init(&args[i]);
+    args[i].q = args[i].k = args[i].v = in;
+    args[i].o = out;
+  }
+  const ingot_plan* plans[2] = {cpu, cpu};
+  const ingot_forward_args* calls[2] = {&args[0], &args[1]};
+  CHECK(ingot_forward_group(plans, calls, 2) == INGOT_OK);
+  CHECK(memcmp(o[0], o[1], sizeof o[0]) == 0);
+  CHECK(ingot_forward_group(NULL, NULL, 0) == INGOT_OK);
+  CHECK(ingot_backward_group(NULL, NULL, 0) == INGOT_OK);
+  CHECK_ERROR(ingot_forward_group(plans, calls, -1), INGOT_INVALID_ARGUMENT,
+              "count: must not be negative, got -1");
+  CHECK_ERROR(ingot_forward_group(NULL, calls, 2), INGOT_INVALID_ARGUMENT,
+              "plans: must not be NULL");
+  CHECK_ERROR(ingot_forward_group(plans, NULL, 2), INGOT_INVALID_ARGUMENT,
+              "args: must not be NULL");
+  plans[1] = reference;
+  CHECK_ERROR(ingot_forward_group(plans, calls, 2), INGOT_INVALID_ARGUMENT,
+              "plans: must be of one device, plan 0 is of cpu, plan 1 of reference");
+  plans[1] = NULL;
+  CHECK_ERROR(ingot_forward_group(plans, calls, 2), INGOT_INVALID_ARGUMENT,
+              "plans[1]: must not be NULL");
+  plans[1] = cpu;
+  ingot_event* event = NULL;
+  args[1].submission.event = &event;
+  CHECK_ERROR(ingot_forward_group(plans, calls, 2), INGOT_INVALID_ARGUMENT,
+              "args[1].submission.event: must be NULL in a group");
+  args[1].submission.event = NULL;
+  calls[1] = NULL;
+  CHECK_ERROR(ingot_forward_group(plans, calls, 2), INGOT_INVALID_ARGUMENT,
+              "args[1]: must not be NULL");
+  plans[0] = plans[1] = reference;
+  calls[1] = &args[1];
+  CHECK(ingot_forward_group(plans, calls, 2) == INGOT_OK);
+  ingot_plan_destroy(cpu);
+  ingot_plan_destroy(reference);
+}
+
 static void test_devices(ingot_context* context) {
   int32_t count = 0;
   ingot_device_info info;
@@ -321,6 +371,7 @@ int main(void) {
   CHECK(ingot_context_create(NULL, &context) == INGOT_OK && context != NULL);
   if (context == NULL) return EXIT_FAILURE;
   test_devices(context);
+  test_groups(context);
   test_struct_size(context);
   test_plan(context);
   test_compute(context, "cpu");

@@ -2,6 +2,8 @@
 // asked for, and whatever else runs.
 #include <gtest/gtest.h>
 
+#include <cstdlib>
+#include <memory>
 #include <thread>
 
 #include "conformance.hpp"
@@ -131,6 +133,66 @@ TEST_P(Determinism, OutputsNotAskedForDoNotChangeTheOthers) {
 
 std::string case_name(const testing::TestParamInfo<Case>& info) { return info.param.name; }
 INSTANTIATE_TEST_SUITE_P(Rows, Determinism, testing::ValuesIn(rows()), case_name);
+
+// Small calls side by side and large ones, forward and backward, on any number of threads and in a
+// parallel region: the bits of single calls.
+TEST(Group, GivesTheBitsOfSingleCalls) {
+  Table table(true);
+  for (const std::int64_t length : {1, 7, 40, 0, 130, 700, 33, 90, 5}) {
+    table.add(Tier::quick, {.heads = 4,
+                            .heads_kv = 2,
+                            .q = length,
+                            .k = length + 3,
+                            .d = 64,
+                            .causal = INGOT_CAUSAL_BOTTOM_RIGHT});
+  }
+  const std::vector<Case> cases = table.take();
+  const auto in_turn = [](void*, std::int32_t members, void (*body)(void*), void* argument) {
+    for (std::int32_t i = 0; i < members; ++i) body(argument);
+  };
+  for (const int threads : {1, 2, 5, -3}) {  // negative: in a region
+    ingot_context_options options;
+    ingot_context_options_init(&options);
+    options.num_threads = std::abs(threads);
+    if (threads < 0) options.parallel_region = in_turn;
+    ingot_context* made = nullptr;
+    ASSERT_EQ(ingot_context_create(&options, &made), INGOT_OK) << ingot_last_error();
+    const ContextHandle context(made);
+    std::vector<PlanHandle> plans;
+    std::vector<std::unique_ptr<Operands>> grouped;
+    std::vector<ingot_forward_args> f(cases.size());
+    std::vector<ingot_backward_args> g(cases.size());
+    std::vector<const ingot_plan*> handles;
+    std::vector<const ingot_forward_args*> forward;
+    std::vector<const ingot_backward_args*> backward;
+    for (std::size_t i = 0; i < cases.size(); ++i) {
+      const ingot_problem p = resolved(cases[i].problem);
+      plans.push_back(plan_on_cpu(context.get(), p));
+      ASSERT_NE(plans.back(), nullptr);
+      handles.push_back(plans.back().get());
+      const Operands& t = *grouped.emplace_back(std::make_unique<Operands>(p, cases[i].layout));
+      fill(t, p, cases[i]);
+      ingot_forward_args_init(&f[i]);
+      ingot_backward_args_init(&g[i]);
+      f[i].q = g[i].q = t.q.tensor(), f[i].k = g[i].k = t.k.tensor();
+      f[i].v = g[i].v = t.v.tensor(), f[i].o = g[i].o = t.o.tensor();
+      f[i].lse = g[i].lse = t.lse.tensor(), g[i].dout = t.dout.tensor();
+      g[i].dq = t.dq.tensor(), g[i].dk = t.dk.tensor(), g[i].dv = t.dv.tensor();
+      forward.push_back(&f[i]), backward.push_back(&g[i]);
+    }
+    const auto count = static_cast<std::int32_t>(cases.size());
+    ASSERT_EQ(ingot_forward_group(handles.data(), forward.data(), count), INGOT_OK)
+        << ingot_last_error();
+    ASSERT_EQ(ingot_backward_group(handles.data(), backward.data(), count), INGOT_OK)
+        << ingot_last_error();
+    for (std::size_t i = 0; i < cases.size(); ++i) {
+      const ingot_problem p = resolved(cases[i].problem);
+      const PlanHandle single = plan_on_cpu(shared_context(), p);
+      EXPECT_TRUE(outputs(*grouped[i]) == run_fresh(single.get(), p, cases[i], false))
+          << cases[i].name << " on " << threads;
+    }
+  }
+}
 
 TEST(Concurrency, OnePlanRunsFromSeveralThreads) {
   Table table(true);

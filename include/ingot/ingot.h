@@ -264,6 +264,15 @@ INGOT_API ingot_status ingot_plan_source(const ingot_plan* plan, ingot_pass pass
 INGOT_API ingot_status ingot_forward(const ingot_plan* plan, const ingot_forward_args* args);
 INGOT_API ingot_status ingot_backward(const ingot_plan* plan, const ingot_backward_args* args);
 
+/* Calls that belong together, such as the sequences of a batch with padding: `count` of plans[i] with
+ * args[i], of one device, in any order or at the same time (on a CPU small ones side by side, on as
+ * many threads as there are). No memory that one writes may be another's. All arguments are
+ * checked first; what else fails ends the group, some of its calls done and some not. */
+INGOT_API ingot_status ingot_forward_group(const ingot_plan* const* plans,
+                                           const ingot_forward_args* const* args, int32_t count);
+INGOT_API ingot_status ingot_backward_group(const ingot_plan* const* plans,
+                                            const ingot_backward_args* const* args, int32_t count);
+
 /* Waits for the call behind an event. INGOT_DEVICE_ERROR and the like: what went wrong in it.
  * gpu_seconds (may be NULL): its time on the device, 0 where the device has no clock. */
 INGOT_API ingot_status ingot_event_wait(ingot_event* event, double* gpu_seconds);

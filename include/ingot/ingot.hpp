@@ -93,6 +93,38 @@ struct BackwardArgs {
   std::span<std::byte> workspace{};
 };
 
+namespace detail {
+inline ingot_forward_args to_c(const ForwardArgs& args) {
+  ingot_forward_args c;
+  ingot_forward_args_init(&c);
+  c.q = args.q;
+  c.k = args.k;
+  c.v = args.v;
+  c.o = args.o;
+  c.lse = args.lse;
+  c.workspace = args.workspace.data();
+  c.workspace_bytes = args.workspace.size();
+  return c;
+}
+
+inline ingot_backward_args to_c(const BackwardArgs& args) {
+  ingot_backward_args c;
+  ingot_backward_args_init(&c);
+  c.q = args.q;
+  c.k = args.k;
+  c.v = args.v;
+  c.o = args.o;
+  c.lse = args.lse;
+  c.dout = args.dout;
+  c.dq = args.dq;
+  c.dk = args.dk;
+  c.dv = args.dv;
+  c.workspace = args.workspace.data();
+  c.workspace_bytes = args.workspace.size();
+  return c;
+}
+}  // namespace detail
+
 struct DeviceInfo {
   std::string name, description;
 };
@@ -156,33 +188,13 @@ class Plan {
 
   /// O = softmax(score(Q K^T) + mask) V.
   void forward(const ForwardArgs& args) const {
-    ingot_forward_args c;
-    ingot_forward_args_init(&c);
-    c.q = args.q;
-    c.k = args.k;
-    c.v = args.v;
-    c.o = args.o;
-    c.lse = args.lse;
-    c.workspace = args.workspace.data();
-    c.workspace_bytes = args.workspace.size();
+    const ingot_forward_args c = detail::to_c(args);
     detail::check(ingot_forward(handle_, &c));
   }
 
   /// dQ, dK and dV from dO, with o and lse of the forward pass.
   void backward(const BackwardArgs& args) const {
-    ingot_backward_args c;
-    ingot_backward_args_init(&c);
-    c.q = args.q;
-    c.k = args.k;
-    c.v = args.v;
-    c.o = args.o;
-    c.lse = args.lse;
-    c.dout = args.dout;
-    c.dq = args.dq;
-    c.dk = args.dk;
-    c.dv = args.dv;
-    c.workspace = args.workspace.data();
-    c.workspace_bytes = args.workspace.size();
+    const ingot_backward_args c = detail::to_c(args);
     detail::check(ingot_backward(handle_, &c));
   }
 
@@ -247,6 +259,32 @@ class Plan {
 
   ingot_plan* handle_ = nullptr;
 };
+
+namespace detail {
+template <class Plan, class CArgs, class Args, class Group>
+void run_group(std::span<const Plan* const> plans, std::span<const Args> args, Group&& group) {
+  if (plans.size() != args.size()) {
+    throw Error(INGOT_INVALID_ARGUMENT, "args: must be one for each of the " +
+                                            std::to_string(plans.size()) + " plans, got " +
+                                            std::to_string(args.size()));
+  }
+  std::vector<const ingot_plan*> handles;
+  std::vector<CArgs> values;
+  std::vector<const CArgs*> pointers;
+  for (const Plan* plan : plans) handles.push_back(plan->get());
+  for (const Args& each : args) values.push_back(to_c(each));
+  for (const CArgs& value : values) pointers.push_back(&value);
+  check(group(handles.data(), pointers.data(), static_cast<std::int32_t>(plans.size())));
+}
+}  // namespace detail
+
+/// The i-th plan with the i-th arguments, as ingot_forward_group says.
+inline void forward_group(std::span<const Plan* const> plans, std::span<const ForwardArgs> args) {
+  detail::run_group<Plan, ingot_forward_args>(plans, args, ingot_forward_group);
+}
+inline void backward_group(std::span<const Plan* const> plans, std::span<const BackwardArgs> args) {
+  detail::run_group<Plan, ingot_backward_args>(plans, args, ingot_backward_group);
+}
 
 /// Forward on device "auto" for float memory contiguous in [batch, head, seqlen, head_dim]. Throws
 /// where a span is smaller than the problem says.

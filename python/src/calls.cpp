@@ -7,6 +7,8 @@
 #include <mutex>
 #include <optional>
 #include <thread>
+#include <utility>
+#include <vector>
 
 #include "errors.hpp"
 #include "openmp.hpp"
@@ -169,20 +171,55 @@ void run_interruptible(std::int32_t& cancel, F&& f) {
   if (status != INGOT_OK) raise(status, text);
 }
 
-template <class Args, class F>
-void run(const ingot_problem& p, Args& args, bool on_cpu, F&& call) {
-  constexpr double long_call = 5e9;  // multiply-adds: tenths of a second
-  std::int32_t cancel = 0;
-  if (on_cpu && multiply_adds(p) > long_call) {
-    args.submission.cancel = &cancel;
-    return run_interruptible(cancel, [&] { return call(); });
-  }
+/// A pass that is ready: its views must outlive it, for args may point into them.
+template <class Args>
+struct Prepared {
+  double multiply_adds = 0;
+  bool on_cpu = false;
+  PlanHandle plan;
+  Args args;
+};
+
+constexpr double long_call = 5e9;  ///< multiply-adds: tenths of a second
+
+template <class F>
+void finish(bool is_long, std::int32_t& cancel, F&& call) {
+  if (is_long) return run_interruptible(cancel, call);
   ingot_status status = INGOT_OK;
   {
     const nb::gil_scoped_release unlocked;
     status = call();
   }
   check(status);
+}
+
+/// pass: ingot_forward or ingot_backward.
+template <class Args, class F>
+void run(Prepared<Args> call, F&& pass) {
+  std::int32_t cancel = 0;
+  const bool is_long = call.on_cpu && call.multiply_adds > long_call;
+  if (is_long) call.args.submission.cancel = &cancel;
+  finish(is_long, cancel, [&] { return pass(call.plan.get(), &call.args); });
+}
+
+/// group: ingot_forward_group or ingot_backward_group.
+template <class Args, class F>
+void run_group(std::vector<Prepared<Args>> calls, F&& group) {
+  std::int32_t cancel = 0;
+  double sum = 0;
+  std::vector<const ingot_plan*> plans;
+  std::vector<const Args*> args;
+  for (const Prepared<Args>& call : calls) {
+    sum += call.on_cpu ? call.multiply_adds : 0;
+    plans.push_back(call.plan.get());
+    args.push_back(&call.args);
+  }
+  const bool is_long = sum > long_call;
+  if (is_long) {
+    for (Prepared<Args>& call : calls) call.args.submission.cancel = &cancel;
+  }
+  finish(is_long, cancel,
+         [&] { return group(plans.data(), args.data(), static_cast<std::int32_t>(calls.size())); });
 }
 
 }  // namespace
@@ -212,8 +249,8 @@ std::optional<View> optional_view(nb::handle array, const char* argument, std::s
   return view_of(array, argument, rank, Access::write);
 }
 
-void run_forward(ForwardViews& x, const Options& options, const std::string& device,
-                 std::uintptr_t stream) {
+Prepared<ingot_forward_args> prepare(ForwardViews& x, const Options& options,
+                                     const std::string& device, std::uintptr_t stream) {
   ingot_problem p = problem_of(x.q, x.k, x.v, options);
   require_shape(x.o, "o", 4, {p.batch, p.num_heads, p.seqlen_q, p.head_dim_v});
   require_device(x.o, "o", x.q);
@@ -232,12 +269,11 @@ void run_forward(ForwardViews& x, const Options& options, const std::string& dev
   }
   args.submission.memory = memory_of(x.q);
   args.submission.stream = reinterpret_cast<void*>(stream);
-  const PlanHandle plan = plan_for(chosen_device(x.q, device), p);
-  run(p, args, in_host_memory(x.q), [&] { return ingot_forward(plan.get(), &args); });
+  return {multiply_adds(p), in_host_memory(x.q), plan_for(chosen_device(x.q, device), p), args};
 }
 
-void run_backward(BackwardViews& x, const Options& options, const std::string& device,
-                  std::uintptr_t stream) {
+Prepared<ingot_backward_args> prepare(BackwardViews& x, const Options& options,
+                                      const std::string& device, std::uintptr_t stream) {
   ingot_problem p = problem_of(x.q, x.k, x.v, options);
   const std::array<std::int64_t, 4> out{p.batch, p.num_heads, p.seqlen_q, p.head_dim_v};
   require_shape(x.o, "o", 4, out);
@@ -270,8 +306,7 @@ void run_backward(BackwardViews& x, const Options& options, const std::string& d
   gradient(x.dv, "dv", x.v, args.dv, p.dv_dtype);
   args.submission.memory = memory_of(x.q);
   args.submission.stream = reinterpret_cast<void*>(stream);
-  const PlanHandle plan = plan_for(chosen_device(x.q, device), p);
-  run(p, args, in_host_memory(x.q), [&] { return ingot_backward(plan.get(), &args); });
+  return {multiply_adds(p), in_host_memory(x.q), plan_for(chosen_device(x.q, device), p), args};
 }
 
 ForwardViews forward_views(nb::handle q, nb::handle k, nb::handle v, nb::handle o, nb::handle lse) {
@@ -291,26 +326,29 @@ BackwardViews backward_views(nb::handle q, nb::handle k, nb::handle v, nb::handl
 void forward(nb::handle q, nb::handle k, nb::handle v, nb::handle o, nb::handle lse,
              const Options& options, const std::string& device, std::uintptr_t stream) {
   ForwardViews x = forward_views(q, k, v, o, lse);
-  run_forward(x, options, device, stream);
+  run(prepare(x, options, device, stream), ingot_forward);
 }
 
 void backward(nb::handle q, nb::handle k, nb::handle v, nb::handle o, nb::handle lse,
               nb::handle dout, nb::handle dq, nb::handle dk, nb::handle dv, const Options& options,
               const std::string& device, std::uintptr_t stream) {
   BackwardViews x = backward_views(q, k, v, o, lse, dout, dq, dk, dv);
-  run_backward(x, options, device, stream);
+  run(prepare(x, options, device, stream), ingot_backward);
 }
 
 void forward_ragged(nb::handle q, nb::handle k, nb::handle v, nb::handle o, nb::handle lse,
                     const std::vector<std::int64_t>& blocks, const Options& options,
                     const std::string& device, std::uintptr_t stream) {
   const ForwardViews x = forward_views(q, k, v, o, lse);
+  std::vector<ForwardViews> parts;
   for (const Part& part : parts_of(blocks, x.q, x.k)) {
     const auto rows = [&](const auto& view) { return part_of(view, part.entries, part.queries); };
     const auto cols = [&](const auto& view) { return part_of(view, part.entries, part.keys); };
-    ForwardViews y{rows(x.q), cols(x.k), cols(x.v), rows(x.o), rows(x.lse)};
-    run_forward(y, options, device, stream);
+    parts.push_back({rows(x.q), cols(x.k), cols(x.v), rows(x.o), rows(x.lse)});
   }
+  std::vector<Prepared<ingot_forward_args>> calls;
+  for (ForwardViews& part : parts) calls.push_back(prepare(part, options, device, stream));
+  run_group(std::move(calls), ingot_forward_group);
 }
 
 void backward_ragged(nb::handle q, nb::handle k, nb::handle v, nb::handle o, nb::handle lse,
@@ -318,13 +356,16 @@ void backward_ragged(nb::handle q, nb::handle k, nb::handle v, nb::handle o, nb:
                      const std::vector<std::int64_t>& blocks, const Options& options,
                      const std::string& device, std::uintptr_t stream) {
   const BackwardViews x = backward_views(q, k, v, o, lse, dout, dq, dk, dv);
+  std::vector<BackwardViews> parts;
   for (const Part& part : parts_of(blocks, x.q, x.k)) {
     const auto rows = [&](const auto& view) { return part_of(view, part.entries, part.queries); };
     const auto cols = [&](const auto& view) { return part_of(view, part.entries, part.keys); };
-    BackwardViews y{rows(x.q),    cols(x.k),  cols(x.v),  rows(x.o), rows(x.lse),
-                    rows(x.dout), rows(x.dq), cols(x.dk), cols(x.dv)};
-    run_backward(y, options, device, stream);
+    parts.push_back({rows(x.q), cols(x.k), cols(x.v), rows(x.o), rows(x.lse), rows(x.dout),
+                     rows(x.dq), cols(x.dk), cols(x.dv)});
   }
+  std::vector<Prepared<ingot_backward_args>> calls;
+  for (BackwardViews& part : parts) calls.push_back(prepare(part, options, device, stream));
+  run_group(std::move(calls), ingot_backward_group);
 }
 
 std::vector<std::tuple<std::string, std::string>> devices() {

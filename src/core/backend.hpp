@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -10,6 +11,16 @@
 #include "core/problem.hpp"
 
 namespace ingot {
+
+struct PlannedForward {
+  const Plan* plan = nullptr;
+  const ForwardArgs* args = nullptr;
+};
+
+struct PlannedBackward {
+  const Plan* plan = nullptr;
+  const BackwardArgs* args = nullptr;
+};
 
 /// One device of this machine. plan() is pure: it looks at the problem and the device's fixed
 /// properties only. forward and backward may be called from several threads at once; their
@@ -26,6 +37,9 @@ class Backend {
   virtual std::string source(const Plan& plan, Pass pass) const;
   virtual void forward(const Plan& plan, const ForwardArgs& args) = 0;
   virtual void backward(const Plan& plan, const BackwardArgs& args) = 0;
+  /// Several calls, in any order or at the same time; here one after the other.
+  virtual void forward_group(std::span<const PlannedForward> calls);
+  virtual void backward_group(std::span<const PlannedBackward> calls);
 
  protected:
   /// For devices without streams and buffer objects. Throws Error(invalid_argument).

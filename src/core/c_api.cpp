@@ -1,7 +1,6 @@
 // The C ABI: turns structs into core's aggregates and exceptions into a status and a text. No logic
 // of its own.
 #include <algorithm>
-#include <cmath>
 #include <cstddef>
 #include <cstring>
 #include <new>
@@ -57,73 +56,43 @@ ingot_status guarded(F&& f) noexcept {
   }
 }
 
-void require(const void* pointer, const char* argument) {
-  if (pointer == nullptr) {
-    throw Error(Code::invalid_argument, std::string(argument) + ": must not be NULL");
-  }
-}
-
-/// Size of a structure in version 0.1, the least that a caller may pass.
-template <class T>
-constexpr std::size_t first_size = sizeof(T);
-template <>
-constexpr std::size_t first_size<ingot_problem> = offsetof(ingot_problem, precision);
-template <>
-constexpr std::size_t first_size<ingot_forward_args> = offsetof(ingot_forward_args, submission);
-template <>
-constexpr std::size_t first_size<ingot_backward_args> = offsetof(ingot_backward_args, submission);
-template <>
-constexpr std::size_t first_size<ingot_context_options> =
-    offsetof(ingot_context_options, parallel_region);
-
-/// The caller's struct in this version's form. It may be of an earlier version (what it lacks is
-/// zero) or of a later one (what this version does not know must be zero).
-template <class T>
-T checked(const T* value, const char* argument) {
-  require(value, argument);
-  const std::size_t size = value->struct_size;
-  if (size < first_size<T>) {
-    throw Error(Code::invalid_argument, std::string(argument) + ".struct_size: must be at least " +
-                                            std::to_string(first_size<T>) + ", got " +
-                                            std::to_string(size) + " (use its _init function)");
-  }
-  constexpr std::size_t largest = 65536;
-  if (size > largest) {
-    throw Error(Code::invalid_argument, std::string(argument) + ".struct_size: must be at most " +
-                                            std::to_string(largest) + ", got " +
-                                            std::to_string(size));
-  }
-  const auto* bytes = reinterpret_cast<const unsigned char*>(value);
-  if (size > sizeof(T) &&
-      std::any_of(bytes + sizeof(T), bytes + size, [](auto b) { return b != 0; })) {
-    throw Error(Code::unsupported,
-                std::string(argument) +
-                    ": sets a field that this version does not know, struct_size " +
-                    std::to_string(size) + ", known " + std::to_string(sizeof(T)));
-  }
-  T known{};
-  std::memcpy(&known, value, std::min(size, sizeof(T)));
-  return known;
-}
-
 /// Runs `pass` with the core form of the call's arguments, and hands its event out.
 template <class Args, class F>
 void submit(const Args& args, F&& pass) {
-  auto core_args = to_args(args);
+  auto core_args = to_call(args);
   const ingot_submission& submission = args.submission;
-  if (submission.memory != INGOT_MEMORY_ADDRESS && submission.memory != INGOT_MEMORY_METAL_SLICE) {
-    throw Error(Code::invalid_argument,
-                "submission.memory: must be an ingot_memory (0 or 1), got " +
-                    std::to_string(submission.memory));
-  }
-  core_args.submission = {submission.stream, submission.encoder, nullptr, submission.cancel,
-                          static_cast<Memory>(submission.memory)};
   if (submission.event == nullptr) return pass(core_args);
   auto event = std::make_unique<ingot_event>();
   *submission.event = nullptr;
   core_args.submission.event = &event->event;
   pass(core_args);
   *submission.event = event.release();
+}
+
+/// Runs `group` with the plans and the core form of the arguments of `count` calls.
+template <class Args, class F>
+void submit_group(const ingot_plan* const* plans, const Args* const* args, std::int32_t count,
+                  F&& group) {
+  if (count < 0) {
+    throw Error(Code::invalid_argument,
+                "count: must not be negative, got " + std::to_string(count));
+  }
+  if (count > 0) require(plans, "plans"), require(args, "args");
+  std::vector<const BoundPlan*> bound;
+  std::vector<decltype(to_call(Args{}))> calls;
+  for (std::int32_t i = 0; i < count; ++i) {
+    const std::string index = "[" + std::to_string(i) + "]";
+    require(plans[i], ("plans" + index).c_str());
+    const Args given = checked(args[i], ("args" + index).c_str());
+    if (given.submission.event != nullptr) {
+      throw Error(Code::invalid_argument,
+                  "args" + index + ".submission.event: must be NULL in a group");
+    }
+    bound.push_back(&plans[i]->bound);
+    calls.push_back(to_call(given));
+  }
+  group(std::span<const BoundPlan* const>(bound),
+        std::span<const typename decltype(calls)::value_type>(calls));
 }
 
 BoundPlan plan_of(ingot_context* context, const char* device, const ingot_problem* problem) {
@@ -308,6 +277,18 @@ ingot_status ingot_backward(const ingot_plan* plan, const ingot_backward_args* a
     require(plan, "plan");
     submit(checked(args, "args"), [&](const BackwardArgs& a) { backward(plan->bound, a); });
   });
+}
+
+ingot_status ingot_forward_group(const ingot_plan* const* plans,
+                                 const ingot_forward_args* const* args, int32_t count) {
+  return guarded(
+      [&] { submit_group(plans, args, count, [](auto p, auto a) { forward_group(p, a); }); });
+}
+
+ingot_status ingot_backward_group(const ingot_plan* const* plans,
+                                  const ingot_backward_args* const* args, int32_t count) {
+  return guarded(
+      [&] { submit_group(plans, args, count, [](auto p, auto a) { backward_group(p, a); }); });
 }
 
 ingot_status ingot_event_wait(ingot_event* event, double* gpu_seconds) {

@@ -1,5 +1,7 @@
 #include "core/context.hpp"
 
+#include <string>
+
 #include "core/error.hpp"
 
 namespace ingot {
@@ -7,6 +9,14 @@ namespace ingot {
 std::string Backend::source(const Plan&, Pass) const {
   throw Error(Code::unsupported,
               "unsupported: source: kernels of device " + name() + " are compiled ahead of time");
+}
+
+void Backend::forward_group(std::span<const PlannedForward> calls) {
+  for (const PlannedForward& call : calls) forward(*call.plan, *call.args);
+}
+
+void Backend::backward_group(std::span<const PlannedBackward> calls) {
+  for (const PlannedBackward& call : calls) backward(*call.plan, *call.args);
 }
 
 void Backend::require_host_call(const Submission& submission) const {
@@ -57,6 +67,37 @@ void forward(const BoundPlan& bound, const ForwardArgs& args) {
 void backward(const BoundPlan& bound, const BackwardArgs& args) {
   validate(bound.plan.problem, args, bound.plan.backward.workspace_bytes);
   bound.device->backward(bound.plan, args);
+}
+
+namespace {
+
+/// Runs `group` of the device that all plans are of, once every call has been validated.
+template <class Planned, class Args>
+void run_group(std::span<const BoundPlan* const> plans, std::span<const Args> args,
+               const PassPlan Plan::* pass, void (Backend::*group)(std::span<const Planned>)) {
+  if (plans.empty()) return;
+  std::vector<Planned> calls;
+  for (std::size_t i = 0; i < plans.size(); ++i) {
+    const BoundPlan& bound = *plans[i];
+    if (bound.device != plans[0]->device) {
+      throw Error(Code::invalid_argument, "plans: must be of one device, plan 0 is of " +
+                                              plans[0]->plan.device + ", plan " +
+                                              std::to_string(i) + " of " + bound.plan.device);
+    }
+    validate(bound.plan.problem, args[i], (bound.plan.*pass).workspace_bytes);
+    calls.push_back({&bound.plan, &args[i]});
+  }
+  (plans[0]->device->*group)(calls);
+}
+
+}  // namespace
+
+void forward_group(std::span<const BoundPlan* const> plans, std::span<const ForwardArgs> args) {
+  run_group<PlannedForward>(plans, args, &Plan::forward, &Backend::forward_group);
+}
+
+void backward_group(std::span<const BoundPlan* const> plans, std::span<const BackwardArgs> args) {
+  run_group<PlannedBackward>(plans, args, &Plan::backward, &Backend::backward_group);
 }
 
 }  // namespace ingot

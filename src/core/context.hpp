@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <span>
 #include <string_view>
 #include <vector>
 
@@ -32,5 +33,9 @@ struct BoundPlan {
 BoundPlan make_plan(const Context& context, std::string_view device, const Problem& problem);
 void forward(const BoundPlan& bound, const ForwardArgs& args);
 void backward(const BoundPlan& bound, const BackwardArgs& args);
+
+/// All are validated before the first runs; they must be of one device.
+void forward_group(std::span<const BoundPlan* const> plans, std::span<const ForwardArgs> args);
+void backward_group(std::span<const BoundPlan* const> plans, std::span<const BackwardArgs> args);
 
 }  // namespace ingot

@@ -53,6 +53,11 @@ std::int64_t size_bytes(Dtype dtype) {
   return 0;
 }
 
+double multiply_adds(const Problem& p) {
+  return static_cast<double>(p.batch * p.num_heads) * static_cast<double>(p.seqlen_q) *
+         static_cast<double>(p.seqlen_k) * static_cast<double>(p.head_dim + p.head_dim_v);
+}
+
 void throw_if_cancelled(const Submission& submission) {
   if (submission.cancel != nullptr && __atomic_load_n(submission.cancel, __ATOMIC_RELAXED) != 0) {
     throw Error(Code::cancelled, "cancelled: the caller set submission.cancel during the call");

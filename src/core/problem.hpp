@@ -90,6 +90,9 @@ struct BackwardArgs {
   Submission submission;
 };
 
+/// Of the forward pass without a mask: a measure of how long a call takes.
+double multiply_adds(const Problem& problem);
+
 /// Throws Error(cancelled) where the caller has asked for it. Cheap: once a unit of work.
 void throw_if_cancelled(const Submission& submission);
 

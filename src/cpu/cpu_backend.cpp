@@ -1,7 +1,9 @@
 #include "cpu/cpu_backend.hpp"
 
 #include <atomic>
+#include <span>
 #include <string>
+#include <vector>
 
 #include "cpu/backward.hpp"
 #include "cpu/cpu_plan.hpp"
@@ -61,7 +63,35 @@ class CpuBackend final : public Backend {
     run_backward(plan, args, threads.pool, lease.bytes());
   }
 
+  void forward_group(std::span<const PlannedForward> calls) override {
+    run_group(calls, [this](const PlannedForward& c) { forward(*c.plan, *c.args); });
+  }
+
+  void backward_group(std::span<const PlannedBackward> calls) override {
+    run_group(calls, [this](const PlannedBackward& c) { backward(*c.plan, *c.args); });
+  }
+
  private:
+  /// Small calls side by side, each on the thread that takes it; the others on all threads, one
+  /// after the other.
+  template <class Planned, class F>
+  void run_group(std::span<const Planned> calls, F&& run_call) {
+    // Multiply-adds: what gets one thread alone, too, or, where there are calls enough for all
+    // threads, some tenths of a millisecond.
+    const bool many = calls.size() >= 2 * static_cast<std::size_t>(caps_.threads);
+    const double small = many ? 16e6 : 1 << 20;
+    std::vector<const Planned*> side_by_side;
+    for (const Planned& call : calls) {
+      if (multiply_adds(call.plan->problem) < small) side_by_side.push_back(&call);
+    }
+    own_threads().pool.run(
+        static_cast<std::int64_t>(side_by_side.size()),
+        [&](std::int64_t i, int) { run_call(*side_by_side[static_cast<std::size_t>(i)]); });
+    for (const Planned& call : calls) {
+      if (multiply_adds(call.plan->problem) >= small) run_call(call);
+    }
+  }
+
   struct Threads {
     explicit Threads(int count, ParallelRegion region = {}) : pool(count, region) {}
     const unsigned forks = fork_count();

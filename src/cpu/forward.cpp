@@ -49,14 +49,9 @@ HWY_EXPORT(forward_unit);
 HWY_EXPORT(merge_block);
 
 // Below this many multiply-adds another thread costs more than it brings.
-constexpr std::int64_t work_of_one_thread = 1 << 20;
+constexpr double work_of_one_thread = 1 << 20;
 
-int useful_threads(const Problem& p) {
-  const double work = static_cast<double>(p.batch * p.num_heads) * static_cast<double>(p.seqlen_q) *
-                      static_cast<double>(p.seqlen_k) *
-                      static_cast<double>(p.head_dim + p.head_dim_v);
-  return work < static_cast<double>(work_of_one_thread) ? 1 : 1 << 20;
-}
+int useful_threads(const Problem& p) { return multiply_adds(p) < work_of_one_thread ? 1 : 1 << 20; }
 
 }  // namespace
 
