@@ -264,9 +264,9 @@ INGOT_API ingot_status ingot_plan_source(const ingot_plan* plan, ingot_pass pass
 INGOT_API ingot_status ingot_forward(const ingot_plan* plan, const ingot_forward_args* args);
 INGOT_API ingot_status ingot_backward(const ingot_plan* plan, const ingot_backward_args* args);
 
-/* Calls that belong together, such as the sequences of a batch with padding: `count` of plans[i] with
- * args[i], of one device, in any order or at the same time (on a CPU small ones side by side, on as
- * many threads as there are). No memory that one writes may be another's. All arguments are
+/* Calls that belong together, such as the sequences of a batch with padding: `count` of plans[i]
+ * with args[i], of one device, in any order or at the same time (on a CPU small ones side by side,
+ * on as many threads as there are). No memory that one writes may be another's. All arguments are
  * checked first; what else fails ends the group, some of its calls done and some not. */
 INGOT_API ingot_status ingot_forward_group(const ingot_plan* const* plans,
                                            const ingot_forward_args* const* args, int32_t count);
