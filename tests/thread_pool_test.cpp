@@ -119,6 +119,23 @@ TEST(ThreadPool, OwnThreadsWorkWhereARegionDeclines) {
   EXPECT_GT(ids.size(), 1U);
 }
 
+TEST(ThreadPool, ARunWithinAUnitStaysOnItsThread) {
+  PlayedRegion played{.calls = 2, .at_once = true};
+  for (const ParallelRegion& region : {ParallelRegion{}, played.region()}) {
+    ThreadPool pool(2, region);
+    std::atomic<int> inner{0}, elsewhere{0};
+    pool.run(6, [&](std::int64_t, int) {
+      const std::thread::id here = std::this_thread::get_id();
+      pool.run(5, [&](std::int64_t, int worker) {
+        ++inner;
+        if (std::this_thread::get_id() != here || worker != 0) ++elsewhere;
+      });
+    });
+    EXPECT_EQ(inner, 30);
+    EXPECT_EQ(elsewhere, 0);
+  }
+}
+
 TEST(ThreadPool, ExceptionsLeaveARegion) {
   PlayedRegion played{.calls = 2, .at_once = true};
   ThreadPool pool(2, played.region());

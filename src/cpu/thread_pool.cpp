@@ -15,6 +15,9 @@ using Clock = std::chrono::steady_clock;
 // notices.
 constexpr auto spin_time = std::chrono::microseconds(40);
 
+/// Whether this thread is within a unit.
+thread_local bool at_work = false;
+
 template <class Condition>
 bool spin_until(const Condition& condition) {
   const auto end = Clock::now() + spin_time;
@@ -51,10 +54,11 @@ void ThreadPool::start_threads() {
 }
 
 void ThreadPool::work(Job& job, int worker) {
+  at_work = true;
   try {
     for (;;) {
       const std::int64_t unit = job.next.fetch_add(1, std::memory_order_relaxed);
-      if (unit >= job.units) return;
+      if (unit >= job.units) break;
       job.call(job.context, unit, worker);
     }
   } catch (...) {
@@ -62,11 +66,12 @@ void ThreadPool::work(Job& job, int worker) {
     if (!job.error) job.error = std::current_exception();
     job.next.store(job.units, std::memory_order_relaxed);
   }
+  at_work = false;
 }
 
 void ThreadPool::run_job(Job& job, int limit) {
   const std::int64_t useful = std::min<std::int64_t>({threads_, limit, job.units});
-  if (useful <= 1) {
+  if (useful <= 1 || at_work) {
     for (std::int64_t unit = 0; unit < job.units; ++unit) job.call(job.context, unit, 0);
     return;
   }

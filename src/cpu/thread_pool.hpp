@@ -29,7 +29,7 @@ class ThreadPool {
   /// Calls f(unit, worker) for every unit in [0, units), in ascending order of start, on at most
   /// `limit` threads. worker < min(limit, threads()) differs between units that run at the same
   /// time. Returns when all are done. The first exception of a unit stops the rest and is thrown
-  /// here.
+  /// here. Within a unit that runs beside others, a run stays on its thread.
   template <class F>
   void run(std::int64_t units, F&& f, int limit = 1 << 20) {
     using Function = std::remove_reference_t<F>;
