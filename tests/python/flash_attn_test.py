@@ -78,7 +78,13 @@ def test_varlen(causal):
     assert not got[1][8:10].any(), "keys that no query sees"
 
 
-def test_varlen_packed_and_rewritten():
+@pytest.mark.parametrize("mode", [torch.enable_grad, torch.inference_mode])
+def test_varlen_packed_and_rewritten(mode):
+    with mode():
+        check_varlen_packed_and_rewritten()
+
+
+def check_varlen_packed_and_rewritten():
     qkv = torch.randn(12, 3, 4, 16)
     ends = torch.tensor([0, 3, 12])
     for first in (3, 5):  # what was read from a tensor is not kept when that is written to

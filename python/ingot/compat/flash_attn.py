@@ -253,14 +253,16 @@ def flash_attn_varlen_kvpacked_func(
 
 def _sequences(name, cu_seqlens):
     """[(first, end)] of the sequences. All layers of a model share cu_seqlens, so a tensor keeps
-    what was read from it until it is written to."""
-    version, sequences = getattr(cu_seqlens, "_ingot_sequences", (None, None))
-    if sequences is None or version != cu_seqlens._version:
-        ends = cu_seqlens.tolist()
-        if not ends or ends[0] != 0:
-            raise InvalidArgument(f"{name}: must begin with 0, got {ends[:1]}")
-        sequences = list(zip(ends[:-1], ends[1:], strict=True))
-        cu_seqlens._ingot_sequences = (cu_seqlens._version, sequences)
+    what was read from it until it is written to; tensors of inference mode do not tell that."""
+    version = None if cu_seqlens.is_inference() else cu_seqlens._version
+    known, sequences = getattr(cu_seqlens, "_ingot_sequences", (None, None))
+    if version is not None and known == version:
+        return sequences
+    ends = cu_seqlens.tolist()
+    if not ends or ends[0] != 0:
+        raise InvalidArgument(f"{name}: must begin with 0, got {ends[:1]}")
+    sequences = list(zip(ends[:-1], ends[1:], strict=True))
+    cu_seqlens._ingot_sequences = (version, sequences)
     return sequences
 
 
