@@ -84,6 +84,7 @@ TEST(ThreadPool, RegionRunsEveryUnitOnce) {
       std::atomic<int> most{0};
       pool.run(500, [&](std::int64_t unit, int worker) {
         ++count[static_cast<std::size_t>(unit)];
+        std::this_thread::sleep_for(std::chrono::microseconds(20));  // every call finds a unit
         for (int seen = most; worker > seen && !most.compare_exchange_weak(seen, worker);) continue;
       });
       for (const std::atomic<int>& c : count) ASSERT_EQ(c, 1);
