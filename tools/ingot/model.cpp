@@ -170,7 +170,8 @@ double credited_per_pair(const KernelProblem& p) {
 
 double visible_pairs(const KernelProblem& p) {
   double pairs = 0;
-  for (double row = 0; row < own_length(p); ++row) {
+  for (std::int64_t i = 0; static_cast<double>(i) < own_length(p); ++i) {
+    const auto row = static_cast<double>(i);
     const auto [begin, end] = visible_range(p, row, row);
     pairs += end - begin;
   }
@@ -179,7 +180,8 @@ double visible_pairs(const KernelProblem& p) {
 
 double worked_pairs(const KernelProblem& p, const KernelShape& s) {
   double pairs = 0;
-  for (double row = 0; row < own_length(p); row += s.block_m) {
+  for (std::int64_t i = 0; static_cast<double>(i) * s.block_m < own_length(p); ++i) {
+    const double row = static_cast<double>(i) * s.block_m;
     const double last = std::min(row + s.block_m, own_length(p)) - 1;
     const auto [begin, end] = visible_range(p, row, last);
     if (end <= begin) continue;

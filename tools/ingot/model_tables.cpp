@@ -192,12 +192,21 @@ const Chip& find_chip(const std::string& name) {
   throw UsageError("--chip: must be one of " + names + ", got " + name);
 }
 
+namespace {
+
+double whole_tiles(std::int64_t columns) {
+  const std::int64_t tiles = (columns + 7) / 8;
+  return 8 * static_cast<double>(tiles);
+}
+
+}  // namespace
+
 KernelShape predecessor_shape(const Chip& chip, const KernelProblem& p) {
   const auto kernel = static_cast<std::size_t>(p.kernel);
   const Table table = tables[kernel][p.element_bytes == 4 ? 1 : 0][chip.family >= 9 ? 0 : 1];
   const BlockRow& row = row_of(table, std::max(p.head_dim, p.head_dim_v));
-  const double d = static_cast<double>((p.head_dim + 7) / 8 * 8);
-  const double dv = static_cast<double>((p.head_dim_v + 7) / 8 * 8);
+  const double d = whole_tiles(p.head_dim);
+  const double dv = whole_tiles(p.head_dim_v);
   const auto unless = [&](unsigned bit, double columns) { return row.cached & bit ? 0 : columns; };
   KernelShape s;
   s.block_m = row.p;
