@@ -158,6 +158,10 @@ static void test_groups(ingot_context* context) {
   CHECK_ERROR(ingot_forward_group(plans, calls, 2), INGOT_INVALID_ARGUMENT,
               "args[1].submission.event: must be NULL in a group");
   args[1].submission.event = NULL;
+  args[1].k.data = NULL;
+  CHECK(ingot_forward_group(plans, calls, 2) == INGOT_INVALID_ARGUMENT);
+  CHECK(strncmp(ingot_last_error(), "args[1].k.data: must not be NULL", 32) == 0);
+  args[1].k.data = q;
   calls[1] = NULL;
   CHECK_ERROR(ingot_forward_group(plans, calls, 2), INGOT_INVALID_ARGUMENT,
               "args[1]: must not be NULL");

@@ -28,7 +28,7 @@ void backward(nb::handle q, nb::handle k, nb::handle v, nb::handle o, nb::handle
               nb::handle dout, nb::handle dq, nb::handle dk, nb::handle dv, const Options& options,
               const std::string& device, std::uintptr_t stream);
 
-/// The same for parts of the batch, one after the other. blocks: six numbers for each, [first
+/// The same for parts of the batch, as a group of calls. blocks: six numbers for each, [first
 /// entry, end, first query, end, first key, end], ends exclusive; all are checked before the first
 /// runs. Raises InvalidArgument.
 void forward_ragged(nb::handle q, nb::handle k, nb::handle v, nb::handle o, nb::handle lse,

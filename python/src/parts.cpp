@@ -39,9 +39,14 @@ std::vector<Part> parts_of(const std::vector<std::int64_t>& numbers, const View&
                      range(n[2], n[3], "queries", q.shape[2]),
                      range(n[4], n[5], "keys", k.shape[2])});
     if (i > 0 && !follows(parts[parts.size() - 2], parts.back())) {
+      const auto text = [](const Range& r) {
+        return std::to_string(r.first) + " to " + std::to_string(r.end);
+      };
+      const Part& part = parts.back();
       invalid("blocks: part " + std::to_string(i / 6) +
               " must have later entries than the part before, or the same with later queries and "
-              "later keys");
+              "later keys, got entries " +
+              text(part.entries) + ", queries " + text(part.queries) + ", keys " + text(part.keys));
     }
   }
   return parts;

@@ -84,7 +84,11 @@ void run_group(std::span<const BoundPlan* const> plans, std::span<const Args> ar
                                               plans[0]->plan.device + ", plan " +
                                               std::to_string(i) + " of " + bound.plan.device);
     }
-    validate(bound.plan.problem, args[i], (bound.plan.*pass).workspace_bytes);
+    try {
+      validate(bound.plan.problem, args[i], (bound.plan.*pass).workspace_bytes);
+    } catch (const Error& error) {
+      throw Error(error.code(), "args[" + std::to_string(i) + "]." + error.what());
+    }
     calls.push_back({&bound.plan, &args[i]});
   }
   (plans[0]->device->*group)(calls);

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # run.sh BUILD WORK: a project of its own uses ingot in each way there is. BUILD is a build folder
-# of ingot, WORK a folder for what is made here. Ends at the first failure.
+# of ingot, WORK a folder for what is made here; builds lie beside it, as deep as BUILD, so that
+# ccache knows what both compile. Ends at the first failure.
 set -euo pipefail
 build=$1
 work=$2
