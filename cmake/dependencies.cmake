@@ -27,8 +27,10 @@ block()
 
   ingot_dependency(hwy https://github.com/google/highway/archive/refs/tags/1.2.0.tar.gz
     7e0be78b8318e8bdbf6fa545d2ecb4c90f947df03f7aadc42c1967f019e63343 1.0.3 CONFIG)
-  ingot_dependency(nlohmann_json https://github.com/nlohmann/json/releases/download/v3.11.3/json.tar.xz
-    d6c65aca6b1ed68e7a182f4757257b107ae403032760ed6ef121c9d55e81757d 3.10 CONFIG)
+  if(INGOT_BUILD_CLI OR INGOT_BUILD_TESTS)
+    ingot_dependency(nlohmann_json https://github.com/nlohmann/json/releases/download/v3.11.3/json.tar.xz
+      d6c65aca6b1ed68e7a182f4757257b107ae403032760ed6ef121c9d55e81757d 3.10 CONFIG)
+  endif()
   if(INGOT_BUILD_CLI)
     ingot_dependency(CLI11 https://github.com/CLIUtils/CLI11/archive/refs/tags/v2.4.2.tar.gz
       f2d893a65c3b1324c50d4e682c0cdc021dd0477ae2c048544f39eed6654b699a 2.1 CONFIG)

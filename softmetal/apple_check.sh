@@ -37,12 +37,13 @@ allowed+='|mem(cpy|move|set|cmp|chr)|tolower|bzero|str(len|cmp|ncmp|toull|toul|c
 allowed+='|malloc|free'
 allowed+='|aligned_alloc|posix_memalign'
 allowed+='|abort|exit|printf|fprintf|snprintf|puts|putchar|getenv|stdout|stderr|stdin'
-allowed+='|fflush|access|unlink|mkstemp|close'
+allowed+='|fflush|access|unlink|mkstemp|mkdtemp|rmdir|open|openat|close|read|write|fstat'
 allowed+='|sqrtf?|expf?|exp2f?|logf?|log2f?|powf?|fabsf?|fminf?|fmaxf?|_tlv_bootstrap'
 allowed+='|__tls_get_addr|atexit|setenv|unsetenv|getpid|rename|__dynamic_cast'
 allowed+='|pthread_(mutex_(lock|unlock)|once|cond_[a-z]+)'
-# What the headers of libstdc++ ask for, and those of libc++ on a Mac do not.
-allowed+='|__libc_single_threaded|__pthread_key_create|__once_proxy)$'
+# What the headers of libstdc++ and glibc ask for, and those of a Mac do not (its errno is another
+# function of the same kind).
+allowed+='|__libc_single_threaded|__pthread_key_create|__once_proxy|__errno_location)$'
 
 status=0
 scratch=$(mktemp -d)

@@ -56,6 +56,10 @@ static void test_defaults(void) {
   CHECK(p.q_dtype == INGOT_DTYPE_DEFAULT && p.dv_dtype == INGOT_DTYPE_DEFAULT);
   CHECK(p.causal == INGOT_CAUSAL_NONE && p.window_left == -1 && p.window_right == -1);
   CHECK(p.scale == 0.0F && p.softcap == 0.0F && p.precision == INGOT_PRECISION_HIGHEST);
+  CHECK(p.alibi == 0 && p.mask == 0 && p.prefix == 0 && p.dropout == 0.0F);
+  CHECK(p.bias_dtype == INGOT_DTYPE_DEFAULT && p.dbias_dtype == INGOT_DTYPE_DEFAULT);
+  CHECK(p.sinks_dtype == INGOT_DTYPE_DEFAULT && p.dsinks_dtype == INGOT_DTYPE_DEFAULT);
+  for (int i = 0; i < 4; ++i) CHECK(p.bias_shape[i] == 0);
   memset(&options, 0x5A, sizeof options);
   ingot_context_options_init(&options);
   CHECK(options.struct_size == sizeof options && options.num_threads == 0);
@@ -179,6 +183,7 @@ static void test_devices(ingot_context* context) {
   CHECK(ingot_device_count(context, &count) == INGOT_OK && count >= 2);
   CHECK(strcmp(ingot_last_error(), "") == 0);
   for (int32_t i = 0; i < count; ++i) {
+    ingot_device_info_init(&info);
     CHECK(ingot_device_info_get(context, i, &info) == INGOT_OK);
     CHECK(info.struct_size == sizeof info && strlen(info.name) > 0 && strlen(info.description) > 0);
   }

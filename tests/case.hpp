@@ -11,18 +11,17 @@
 #include <utility>
 #include <vector>
 
+#include "part_choice.hpp"
+
 namespace ingot::conformance {
 
-/// Where the elements of a tensor lie. Outputs follow it too, except that they never share
-/// elements.
+/// Where the elements of a tensor lie. Outputs follow it, too, but never share elements.
 enum class Layout {
-  bhsd,        // [batch, head, seqlen, dim], packed
-  bshd,        // [batch, seqlen, head, dim], packed
-  packed_qkv,  // q, k, v are slices of one [batch, seqlen, heads + 2 heads_kv, dim]; so are dq, dk,
-               // dv
-  transposed,  // [batch, head, dim, seqlen]
-  padded_rows,      // rows 5 elements apart, heads 3 more, and nothing is aligned to more than an
-                    // element
+  bhsd,             // [batch, head, seqlen, dim], packed
+  bshd,             // [batch, seqlen, head, dim], packed
+  packed_qkv,       // q, k, v, and dq, dk, dv: slices of a [batch, seqlen, heads + 2 heads_kv, dim]
+  transposed,       // [batch, head, dim, seqlen]
+  padded_rows,      // rows 5 elements apart, heads 3 more: aligned to an element and no more
   page_rows,        // rows a multiple of 4 KiB apart
   every_other,      // stride 2 in head_dim
   broadcast_heads,  // all key/value heads of k and v are one (stride 0)
@@ -43,6 +42,16 @@ enum class Data {
   nan_k,
   nan_v,
   nan_dout,  // one element, or a few, of one tensor
+  // Small whole numbers times a power of two: <q, k> is exact in f32, and the keys of a row with
+  // the largest score, often more than one, have all of its weight.
+  large_scores_1e6,
+  large_scores_1e9,    // as far as f16 goes
+  large_scores_1e37,   // as far as f32 goes
+  large_scores_mixed,  // one query row like that, one with ordinary scores, one between, and so on
+  // The same, and every seventh key is equal: they share the weight of a row.
+  tied_scores_1e6,
+  tied_scores_1e9,
+  tied_scores_1e30,
 };
 
 /// smoke: minutes under a sanitizer. quick: half a minute. full: all there is.
@@ -54,6 +63,7 @@ struct Case {
   Layout layout = Layout::bhsd;
   Data data = Data::normal;
   Tier tier = Tier::quick;
+  PartChoice parts{};
 };
 
 /// One line of the table, with the usual values of what is not said.
@@ -70,12 +80,9 @@ struct Row {
   std::int64_t workspace_limit = 0;  // the library's own
   Layout layout = Layout::bhsd;
   Data data = Data::normal;
+  PartChoice parts{};
 };
 
-inline const char* name_of(ingot_dtype dtype) {
-  static const char* const names[] = {"default", "f32", "f16", "bf16", "f64"};
-  return names[dtype];
-}
 inline const char* name_of(Layout layout) {
   static const char* const names[] = {"bhsd",        "bshd",      "packed_qkv",  "transposed",
                                       "padded_rows", "page_rows", "every_other", "broadcast_heads",
@@ -83,9 +90,25 @@ inline const char* name_of(Layout layout) {
   return names[static_cast<int>(layout)];
 }
 inline const char* name_of(Data data) {
-  static const char* const names[] = {"normal", "negative_logits", "huge_logits", "equal_rows",
-                                      "tiny",   "inf_q",           "inf_k",       "inf_v",
-                                      "nan_q",  "nan_k",           "nan_v",       "nan_dout"};
+  static const char* const names[] = {"normal",
+                                      "negative_logits",
+                                      "huge_logits",
+                                      "equal_rows",
+                                      "tiny",
+                                      "inf_q",
+                                      "inf_k",
+                                      "inf_v",
+                                      "nan_q",
+                                      "nan_k",
+                                      "nan_v",
+                                      "nan_dout",
+                                      "large_scores_1e6",
+                                      "large_scores_1e9",
+                                      "large_scores_1e37",
+                                      "large_scores_mixed",
+                                      "tied_scores_1e6",
+                                      "tied_scores_1e9",
+                                      "tied_scores_1e30"};
   return names[static_cast<int>(data)];
 }
 
@@ -103,12 +126,13 @@ inline std::string name_of(const Row& r) {
   s += causal[r.causal];
   if (r.left >= 0 || r.right >= 0) s += "_window_" + number(r.left) + "_" + number(r.right);
   if (r.scale != 0) s += r.scale < 0 ? "_negativescale" : "_scale";
-  if (r.softcap != 0) s += "_softcap" + number(static_cast<std::int64_t>(r.softcap));
+  const std::string softcap = std::to_string(r.softcap);  // beyond any integer, too
+  if (r.softcap != 0) s += "_softcap" + softcap.substr(0, softcap.find('.'));
   if (r.precision == INGOT_PRECISION_HIGH) s += "_high";
   if (r.workspace_limit != 0) s += "_limit" + number(r.workspace_limit);
   if (r.layout != Layout::bhsd) s += std::string("_") + name_of(r.layout);
   if (r.data != Data::normal) s += std::string("_") + name_of(r.data);
-  return s;
+  return s + name_of(r.parts);
 }
 
 class Table {
@@ -118,7 +142,7 @@ class Table {
   /// A row said twice is kept once.
   void add(Tier tier, const Row& r) {
     if (tier == Tier::full && !full_) return;
-    Case c{name_of(r), {}, r.layout, r.data, tier};
+    Case c{name_of(r), {}, r.layout, r.data, tier, r.parts};
     if (!names_.insert(c.name).second) return;
     ingot_problem& p = c.problem;
     ingot_problem_init(&p);
@@ -130,6 +154,7 @@ class Table {
     p.scale = r.scale, p.softcap = r.softcap;
     p.precision = r.precision;
     p.workspace_limit = r.workspace_limit;
+    turn_on(r.parts, p);
     cases_.push_back(std::move(c));
   }
   std::vector<Case> take() { return std::move(cases_); }

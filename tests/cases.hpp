@@ -6,7 +6,7 @@
 #include <utility>
 #include <vector>
 
-#include "case.hpp"
+#include "part_cases.hpp"
 
 namespace ingot::conformance {
 
@@ -306,6 +306,57 @@ inline void add_data(Table& table) {
   }
 }
 
+/// Scores far beyond what exp can tell apart: the keys with the largest score share the weight of
+/// their row, whatever the size of the scores. Gradients are f32, whose range those of f16 leave.
+inline void add_large_scores(Table& table) {
+  for (const Data data : {Data::large_scores_1e6, Data::large_scores_1e9, Data::large_scores_1e37,
+                          Data::large_scores_mixed}) {
+    for (const ingot_dtype in : all_dtypes) {
+      if (in == INGOT_F16 && data == Data::large_scores_1e37) continue;
+      Row row{.heads = 2, .q = 70, .k = 150, .d = 64, .in = in, .out = in, .data = data};
+      row.grad = INGOT_F32;
+      table.add(data == Data::large_scores_mixed ? Tier::smoke : Tier::quick, row);
+      row.d = 16, row.heads_kv = 1, row.causal = INGOT_CAUSAL_BOTTOM_RIGHT, row.left = 60;
+      table.add(Tier::quick, row);
+      row.left = -1, row.d = 256, row.k = 90, row.scale = -1;
+      table.add(Tier::quick, row);
+      row.scale = 0, row.q = 2, row.k = 2500, row.d = 64;
+      table.add(Tier::quick, row);
+      row.softcap = data == Data::large_scores_1e6 ? 1e6F : 4e9F;
+      table.add(Tier::quick, row);
+      row.q = 70, row.k = 150, row.causal = INGOT_CAUSAL_NONE;
+      table.add(Tier::quick, row);
+    }
+  }
+}
+
+/// Keys that share the weight of a row, which an lse of f32 does not say from 1e9 on.
+inline void add_tied_scores(Table& table) {
+  for (const Data data : {Data::tied_scores_1e6, Data::tied_scores_1e9, Data::tied_scores_1e30}) {
+    const float cap = data == Data::tied_scores_1e6   ? 2e6F
+                      : data == Data::tied_scores_1e9 ? 2e9F
+                                                      : 4e30F;
+    for (const ingot_dtype in : all_dtypes) {
+      if (in == INGOT_F16 && data == Data::tied_scores_1e30) continue;
+      Row row{.heads = 2, .q = 40, .k = 90, .d = 32, .in = in, .out = in, .data = data};
+      row.grad = INGOT_F32;
+      table.add(data == Data::tied_scores_1e9 ? Tier::smoke : Tier::quick, row);
+      row.heads_kv = 2, row.causal = INGOT_CAUSAL_BOTTOM_RIGHT, row.softcap = cap;
+      table.add(Tier::quick, row);
+      row.heads = 4, row.softcap = 0, row.scale = -0.2F, row.right = 0;
+      table.add(Tier::quick, row);
+      // As many as the forms of a device for longer sequences want.
+      for (const std::int64_t d : {64, 128, 256}) {
+        Row large{.heads = 8, .heads_kv = 4, .q = 300, .k = 1000, .d = d, .in = in, .out = in};
+        large.data = data, large.grad = INGOT_F32;
+        table.add(Tier::full, large);
+        large.causal = INGOT_CAUSAL_BOTTOM_RIGHT, large.softcap = cap;
+        table.add(Tier::full, large);
+      }
+    }
+  }
+}
+
 /// A device may compute f32 less exactly where the caller says so, and nothing else.
 inline void add_precisions(Table& table) {
   for (const ingot_dtype in : all_dtypes) {
@@ -332,7 +383,10 @@ inline std::vector<Case> cases(bool full) {
   add_dtypes(table);
   add_layouts(table);
   add_data(table);
+  add_large_scores(table);
+  add_tied_scores(table);
   add_precisions(table);
+  add_parts(table);
   return table.take();
 }
 

@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <memory>
 
+#include "operands.hpp"
 #include "plain.hpp"
 
 namespace ingot::conformance {
@@ -15,16 +16,6 @@ struct Outcome {
   Status status = Status::passed;
   std::string message;  // one line; empty where passed
   double worst = 0;     // largest error as a part of what is allowed
-};
-
-/// A tensor of one case: its memory (slices of one buffer where packed) and where its elements lie.
-struct Operand {
-  const char* name = "";
-  std::shared_ptr<Buffer> buffer;
-  View view;
-
-  ingot_tensor tensor() const { return tensor_of(*buffer, view); }
-  Dense dense() const { return read_dense(*buffer, view); }
 };
 
 /// Caller-supplied workspace of the exact size, 64-byte aligned, with guards, filled with NaN.
@@ -58,122 +49,6 @@ struct PlanDeleter {
 };
 using PlanHandle = std::unique_ptr<ingot_plan, PlanDeleter>;
 
-/// `problem` with every default dtype replaced by what it stands for.
-inline ingot_problem resolved(ingot_problem p) {
-  const auto settle = [](ingot_dtype& dtype, ingot_dtype fallback) {
-    if (dtype == INGOT_DTYPE_DEFAULT) dtype = fallback;
-  };
-  settle(p.q_dtype, INGOT_F32), settle(p.k_dtype, p.q_dtype), settle(p.v_dtype, p.k_dtype);
-  settle(p.o_dtype, p.q_dtype), settle(p.dout_dtype, p.o_dtype);
-  settle(p.dq_dtype, p.q_dtype), settle(p.dk_dtype, p.k_dtype), settle(p.dv_dtype, p.v_dtype);
-  return p;
-}
-
-inline Shape shape_q(const ingot_problem& p) {
-  return {p.batch, p.num_heads, p.seqlen_q, p.head_dim};
-}
-inline Shape shape_k(const ingot_problem& p) {
-  return {p.batch, p.num_heads_kv, p.seqlen_k, p.head_dim};
-}
-inline Shape shape_v(const ingot_problem& p) {
-  return {p.batch, p.num_heads_kv, p.seqlen_k, p.head_dim_v};
-}
-inline Shape shape_o(const ingot_problem& p) {
-  return {p.batch, p.num_heads, p.seqlen_q, p.head_dim_v};
-}
-inline Shape shape_lse(const ingot_problem& p) { return {p.batch, p.num_heads, p.seqlen_q, 1}; }
-
-inline Operand make_operand(const char* name, ingot_dtype dtype, const Shape& shape, Layout layout,
-                            bool output) {
-  const View view = make_view(shape, layout, output);
-  return {name, std::make_shared<Buffer>(dtype, span_of(view)), view};
-}
-
-/// Three tensors as slices of [batch, seqlen, heads + 2 heads_kv, dim].
-inline void pack(Operand& a, Operand& b, Operand& c) {
-  Operand* const slices[] = {&a, &b, &c};
-  Index row = 0;
-  for (const Operand* slice : slices) row += slice->view.shape[1] * slice->view.shape[3];
-  Index origin = 0;
-  for (Operand* slice : slices) {
-    View& v = slice->view;
-    v.stride = {v.shape[2] * row, v.shape[3], row, 1};
-    v.origin = origin;
-    origin += v.shape[1] * v.shape[3];
-  }
-  a.buffer = std::make_shared<Buffer>(a.buffer->dtype(), a.view.shape[0] * a.view.shape[2] * row);
-  b.buffer = c.buffer = a.buffer;
-}
-
-/// Everything one forward and backward call reads and writes.
-struct Operands {
-  Operand q, k, v, dout, o, lse, dq, dk, dv;
-
-  Operands(const ingot_problem& p, Layout layout)
-      : q(make_operand("q", p.q_dtype, shape_q(p), layout, false)),
-        k(make_operand("k", p.k_dtype, shape_k(p), layout, false)),
-        v(make_operand("v", p.v_dtype, shape_v(p), layout, false)),
-        dout(make_operand("dout", p.dout_dtype, shape_o(p), layout, true)),
-        o(make_operand("o", p.o_dtype, shape_o(p), layout, true)),
-        lse(make_operand("lse", INGOT_F32, shape_lse(p), layout, true)),
-        dq(make_operand("dq", p.dq_dtype, shape_q(p), layout, true)),
-        dk(make_operand("dk", p.dk_dtype, shape_k(p), layout, true)),
-        dv(make_operand("dv", p.dv_dtype, shape_v(p), layout, true)) {
-    if (layout != Layout::packed_qkv) return;
-    pack(q, k, v);
-    pack(dq, dk, dv);
-  }
-};
-
-/// One element of an input before rounding to its dtype. `role` is 'q', 'k', 'v' or 'd' (dout).
-inline double draw(Random& random, Data data, char role, Index d, const ingot_problem& p,
-                   ingot_dtype dtype) {
-  const double x = random.normal();
-  const double root_dim = std::sqrt(static_cast<double>(p.head_dim));
-  const bool in_score = role == 'q' || role == 'k';
-  switch (data) {
-    case Data::negative_logits:
-      return in_score ? (role == 'q' ? 1 : -1) * std::sqrt(1000 / root_dim) + 0.1 * x : x;
-    case Data::huge_logits:
-      return in_score ? x * std::sqrt(2e5 / root_dim) : x;
-    case Data::equal_rows:
-      return role == 'k' || role == 'v' ? std::sin(static_cast<double>(3 * d + 1)) : x;
-    case Data::tiny:
-      return x * (dtype == INGOT_F16 ? 1e-5 : 1e-30);
-    default:
-      return x;
-  }
-}
-
-/// Puts infinities or a NaN into the first head of one tensor; every other head must stay finite.
-inline void spoil(const Operand& operand, Data data, char role) {
-  const char* const name = name_of(data);  // "inf_q", "nan_dout"
-  const Shape& n = operand.view.shape;
-  if (operand.view.count() == 0 || name[3] != '_' || name[4] != role) return;
-  const bool nan = name[0] == 'n';
-  const auto put = [&](Index s, Index d, double value) {
-    write_element(operand.buffer->at(operand.view.element(0, 0, s, d)), operand.buffer->dtype(),
-                  value);
-  };
-  if (nan) put(n[2] / 2, n[3] / 2, std::numeric_limits<double>::quiet_NaN());
-  if (!nan) put(n[2] / 3, 0, std::numeric_limits<double>::infinity());
-  if (!nan) put(n[2] / 2, n[3] - 1, -std::numeric_limits<double>::infinity());
-}
-
-inline void fill(const Operands& t, const ingot_problem& p, const Case& c) {
-  Random random(c.name);
-  const std::pair<const Operand*, char> inputs[] = {
-      {&t.q, 'q'}, {&t.k, 'k'}, {&t.v, 'v'}, {&t.dout, 'd'}};
-  for (const auto& [operand, role] : inputs) {
-    const ingot_dtype dtype = operand->buffer->dtype();
-    operand->view.for_each([&, x = operand, r = role](Index b, Index h, Index s, Index d) {
-      write_element(x->buffer->at(x->view.element(b, h, s, d)), dtype,
-                    draw(random, c.data, r, d, p, dtype));
-    });
-    spoil(*operand, c.data, role);
-  }
-}
-
 inline PlanHandle make_plan(ingot_context* context, const char* device, const ingot_problem& p,
                             Outcome& outcome) {
   ingot_plan* plan = nullptr;
@@ -197,6 +72,7 @@ inline std::string run(const ingot_plan* plan, const Operands& t, bool own_works
   ingot_forward_args_init(&f);
   f.q = t.q.tensor(), f.k = t.k.tensor(), f.v = t.v.tensor(), f.o = t.o.tensor(),
   f.lse = t.lse.tensor();
+  f.parts = t.parts.tensors();
   f.workspace = for_forward.data(), f.workspace_bytes = f.workspace != nullptr ? bytes[0] : 0;
   if (ingot_forward(plan, &f) != INGOT_OK) return std::string("forward: ") + ingot_last_error();
   if (!for_forward.intact())
@@ -206,6 +82,7 @@ inline std::string run(const ingot_plan* plan, const Operands& t, bool own_works
   ingot_backward_args_init(&g);
   g.q = f.q, g.k = f.k, g.v = f.v, g.o = f.o, g.lse = f.lse, g.dout = t.dout.tensor();
   g.dq = t.dq.tensor(), g.dk = t.dk.tensor(), g.dv = t.dv.tensor();
+  g.parts = f.parts, g.dbias = t.parts.dbias.tensor(), g.dsinks = t.parts.dsinks.tensor();
   g.workspace = for_backward.data(), g.workspace_bytes = g.workspace != nullptr ? bytes[1] : 0;
   if (ingot_backward(plan, &g) != INGOT_OK) return std::string("backward: ") + ingot_last_error();
   if (!for_backward.intact())
@@ -235,6 +112,43 @@ inline std::string check_written(const std::vector<const Operand*>& outputs) {
   }
   return message;
 }
+
+/// What the inputs of a call held.
+class Inputs {
+ public:
+  explicit Inputs(const Operands& t) {
+    const PartOperands& parts = t.parts;
+    for (const Operand* x : {&t.q, &t.k, &t.v, &t.dout, &parts.slopes, &parts.bias, &parts.sinks}) {
+      if (x->buffer != nullptr) before_.emplace_back(x, x->buffer->bytes());
+    }
+    if (parts.mask.bytes != nullptr) mask_ = {parts.mask.bytes, *parts.mask.bytes};
+    if (parts.prefix_len != nullptr) prefix_len_ = {parts.prefix_len, *parts.prefix_len};
+  }
+
+  std::string check_unchanged() const {
+    for (const auto& [input, bytes] : before_) {
+      if (input->buffer->bytes() != bytes) return complaint(input->name);
+    }
+    if (mask_.now != nullptr && *mask_.now != mask_.before) return complaint("mask");
+    if (prefix_len_.now != nullptr && *prefix_len_.now != prefix_len_.before)
+      return complaint("prefix_len");
+    return "";
+  }
+
+ private:
+  template <class T>
+  struct Kept {
+    std::shared_ptr<std::vector<T>> now;
+    std::vector<T> before;
+  };
+  static std::string complaint(const char* name) {
+    return std::string(name) + ": an input was written to";
+  }
+
+  std::vector<std::pair<const Operand*, std::vector<std::byte>>> before_;
+  Kept<std::uint8_t> mask_;
+  Kept<std::int32_t> prefix_len_;
+};
 
 /// Largest and root-mean-square of a set of numbers.
 struct Norm {
@@ -317,30 +231,43 @@ class Comparison {
 };
 
 struct Reference {
-  Dense o, lse, dq, dk, dv;
+  Dense o, lse, dq, dk, dv, dbias, dsinks;
 };
 
-/// The answer, from device "reference" on the same input memory with outputs in F64.
+/// The answer, from device "reference" on the same input memory with outputs in F64; dbias, which
+/// has no such dtype, in F32.
 inline Reference reference(ingot_context* context, const ingot_problem& problem, const Operands& t,
                            Outcome& outcome) {
   ingot_problem p = problem;
   p.o_dtype = p.dq_dtype = p.dk_dtype = p.dv_dtype = INGOT_F64;
+  if (p.bias_dtype != INGOT_DTYPE_DEFAULT) p.dbias_dtype = INGOT_F32;
+  if (p.sinks_dtype != INGOT_DTYPE_DEFAULT) p.dsinks_dtype = INGOT_F64;
   Operands r(p, Layout::bhsd);
   r.q = t.q, r.k = t.k, r.v = t.v, r.dout = t.dout;
+  const Operand dbias = r.parts.dbias, dsinks = r.parts.dsinks;
+  r.parts = t.parts, r.parts.dbias = dbias, r.parts.dsinks = dsinks;
   const PlanHandle plan = make_plan(context, "reference", p, outcome);
   if (plan == nullptr) return {};
   outcome.message = run(plan.get(), r, false);
   if (!outcome.message.empty()) outcome.status = Status::failed;
-  return {r.o.dense(), r.lse.dense(), r.dq.dense(), r.dk.dense(), r.dv.dense()};
+  return {r.o.dense(),  r.lse.dense(), r.dq.dense(),  r.dk.dense(),
+          r.dv.dense(), dbias.dense(), dsinks.dense()};
 }
 
 inline PlainResult plain(const ingot_problem& p, const Operands& t) {
   const bool alike = p.q_dtype == p.k_dtype && p.k_dtype == p.v_dtype;
-  PlainDtypes dtypes{alike ? p.q_dtype : INGOT_F32, p.o_dtype, p.dq_dtype, p.dk_dtype, p.dv_dtype};
+  PlainDtypes dtypes{alike ? p.q_dtype : INGOT_F32,
+                     p.o_dtype,
+                     p.dq_dtype,
+                     p.dk_dtype,
+                     p.dv_dtype,
+                     p.dbias_dtype,
+                     p.dsinks_dtype};
   const bool two_terms = p.precision == INGOT_PRECISION_HIGH && alike && p.q_dtype == INGOT_F32;
   if (two_terms) dtypes.roundoff = 0x1p-16;
   const Dense q = t.q.dense(), k = t.k.dense(), v = t.v.dense(), dout = t.dout.dense();
-  return Plain(p, dtypes, q, k, v, dout).run();
+  const PlainParts parts(p, t.parts);
+  return Plain(p, dtypes, q, k, v, dout, parts).run();
 }
 
 inline Outcome compare(ingot_context* context, const ingot_problem& p, const Operands& t) {
@@ -350,9 +277,12 @@ inline Outcome compare(ingot_context* context, const ingot_problem& p, const Ope
   const PlainResult measure = plain(p, t);
   Comparison(t.o, want.o, measure.o).run(outcome);
   Comparison(t.lse, want.lse, measure.lse).run(outcome);
+  const PartOperands& parts = t.parts;
   Comparison(t.dq, want.dq, measure.dq).run(outcome);
   Comparison(t.dk, want.dk, measure.dk).run(outcome);
   Comparison(t.dv, want.dv, measure.dv).run(outcome);
+  if (p.bias_dtype != 0) Comparison(parts.dbias, want.dbias, measure.dbias).run(outcome);
+  if (p.sinks_dtype != 0) Comparison(parts.dsinks, want.dsinks, measure.dsinks).run(outcome);
   return outcome;
 }
 
@@ -364,25 +294,22 @@ inline Outcome run_case(ingot_context* context, const char* device, const Case& 
   const PlanHandle plan = make_plan(context, device, c.problem, outcome);
   if (plan == nullptr) return outcome;
 
-  const Operands t(p, c.layout);
+  const Operands t(p, c.layout, c.parts);
   fill(t, p, c);
-  const Operand* const inputs[] = {&t.q, &t.k, &t.v, &t.dout};
-  std::vector<std::vector<std::byte>> before;
-  for (const Operand* input : inputs) before.push_back(input->buffer->bytes());
-
+  const Inputs before(t);
   outcome.message = run(plan.get(), t, c.name.size() % 2 == 0);
   std::vector<std::vector<const Operand*>> outputs = {{&t.o}, {&t.lse}, {&t.dq}, {&t.dk}, {&t.dv}};
   if (c.layout == Layout::packed_qkv) outputs = {{&t.o}, {&t.lse}, {&t.dq, &t.dk, &t.dv}};
+  for (const Operand* x : {&t.parts.dbias, &t.parts.dsinks}) {
+    if (x->buffer != nullptr) outputs.push_back({x});
+  }
   for (const auto& group : outputs) {
     if (outcome.message.empty()) outcome.message = check_written(group);
   }
-  for (std::size_t i = 0; i < std::size(inputs); ++i) {
-    if (outcome.message.empty() && inputs[i]->buffer->bytes() != before[i]) {
-      outcome.message = std::string(inputs[i]->name) + ": an input was written to";
-    }
-  }
+  if (outcome.message.empty()) outcome.message = before.check_unchanged();
   if (!outcome.message.empty()) outcome.status = Status::failed;
-  return outcome.status == Status::passed ? compare(context, p, t) : outcome;
+  if (outcome.status != Status::passed) return outcome;
+  return compare(context, p, t);
 }
 
 }  // namespace ingot::conformance

@@ -69,6 +69,45 @@ TEST(ConformanceDevices, NvidiaGpuIsCovered) {
   EXPECT_EQ(names.front(), "cuda:0");
 }
 
+/// The largest error of plain attention in f32 as a part of its floor: what is allowed to a device
+/// grows with it, so it must be small, or a mistake of the reference would widen every bound.
+double error_of_plain(const Case& c) {
+  const ingot_problem p = resolved(c.problem);
+  const Operands t(p, c.layout, c.parts);
+  fill(t, p, c);
+  Outcome outcome;
+  const Reference want = reference(shared_context(), p, t, outcome);
+  EXPECT_EQ(outcome.status, Status::passed) << outcome.message;
+  const PlainResult got = plain(p, t);
+  const std::pair<const Dense*, const Measure*> results[] = {
+      {&want.o, &got.o},          {&want.lse, &got.lse}, {&want.dq, &got.dq},
+      {&want.dk, &got.dk},        {&want.dv, &got.dv},   {&want.dbias, &got.dbias},
+      {&want.dsinks, &got.dsinks}};
+  double worst = 0;
+  for (const auto& [dense, measure] : results) {
+    Norm error, floor;
+    for (std::size_t i = 0; i < dense->data.size(); ++i) {
+      const double difference = measure->value.data[i] - dense->data[i];
+      if (!std::isfinite(difference)) continue;
+      error.add(difference), floor.add(measure->floor.data[i]);
+    }
+    if (error.largest > 0) worst = std::max(worst, error.largest / floor.largest);
+  }
+  return worst;
+}
+
+TEST(ConformanceTable, PlainAttentionAgreesWithTheReferenceOnTheParts) {
+  int count = 0;
+  for (const Case& c : cases(false)) {
+    const bool is_f32 = resolved(c.problem).q_dtype == INGOT_F32;
+    if (!c.parts.any() || !is_f32 || c.data >= Data::large_scores_1e6 || c.name.size() % 3 != 0)
+      continue;
+    EXPECT_LT(error_of_plain(c), 10) << c.name;
+    ++count;
+  }
+  EXPECT_GT(count, 30);
+}
+
 TEST(ConformanceTable, NamesAreUniqueAndEveryTierIsThere) {
   const std::vector<Case> all = cases(true);
   std::unordered_set<std::string> names;

@@ -3,6 +3,7 @@
 // them.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <random>
@@ -101,6 +102,26 @@ TEST_P(CpuForward, PlansForTheTargetThatRuns) {
   const CpuCaps caps = detect_cpu(1);
   EXPECT_EQ(caps.target, instruction_set(GetParam()));
   EXPECT_EQ(caps.lanes, simd_lanes());
+}
+
+// All keys equal, so every weight is 1: the maximum and what it is subtracted from must round
+// alike.
+TEST_P(CpuForward, TakesScoresUpToTheEndOfF32) {
+  for (const float size : {0x1p8F, 0x1p10F, 0x1p20F, 0x1p40F, 0x1.8p60F}) {
+    for (const std::int64_t rows : {1, 40}) {
+      for (const Causal causal : {Causal::none, Causal::top_left}) {
+        Case c({.seqlen_q = rows, .seqlen_k = 50, .head_dim = 10, .head_dim_v = 8});
+        c.p.causal = causal;
+        std::ranges::fill(c.q, size);
+        std::ranges::fill(c.k, -1.1F * size);
+        const Result expected = run(*make_reference_backend(), c);
+        const Result result = run_on_cpu(c);
+        expect_near(result.o, expected.o, 3e-6);
+        const double largest = std::fabs(static_cast<double>(expected.lse.back()));
+        expect_near(result.lse, expected.lse, 4e-7 * largest);
+      }
+    }
+  }
 }
 
 TEST_P(CpuForward, AgreesWithTheReference) {

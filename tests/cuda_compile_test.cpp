@@ -101,9 +101,10 @@ void add(Kernels& kernels, const Step& step, const std::string& label) {
 
 std::string label_of(const Problem& p) {
   return std::string(name(p.q)) + "_" + std::to_string(p.head_dim) + "_" +
-         std::to_string(p.head_dim_v) + "_" + std::to_string(p.seqlen_q) + "_rows" +
-         (p.causal == Causal::none ? "" : "_causal") + (p.softcap > 0 ? "_softcap" : "") +
-         (p.precision == Precision::high ? "_high" : "");
+         std::to_string(p.head_dim_v) + "_" + std::to_string(p.num_heads) + "_heads_" +
+         std::to_string(p.seqlen_q) + "_rows" + (p.causal == Causal::none ? "" : "_causal") +
+         (p.softcap > 0 ? "_softcap" : "") + (p.precision == Precision::high ? "_high" : "") +
+         (p.dq != p.q ? "_to_" + std::string(name(p.dq)) : "");
 }
 
 void add_plan(Kernels& kernels, const Problem& p, int sm) {
@@ -164,6 +165,13 @@ void add_backward(Kernels& kernels, bool full) {
     }
   }
   add_backward(kernels, problem_of({4, 2, 4096, 4096, 192, 128}, Dtype::bf16, Causal::none, 0), 90);
+  // Enough tiles of keys for the form that keeps them in place.
+  for (const float softcap : {0.0F, 20.0F}) {
+    for (const Causal causal : {Causal::none, Causal::bottom_right}) {
+      add_backward(kernels, problem_of({8, 8, 4096, 4096, 64, 64}, Dtype::f32, causal, softcap),
+                   90);
+    }
+  }
   for (const auto& [dim, dim_v] : {std::pair{64, 64}, {7, 64}, {64, 40}}) {
     Problem p = problem_of({4, 2, 4096, 4096, dim, dim_v}, Dtype::f16, Causal::bottom_right, 20.0F);
     p.dq = p.dk = p.dv = Dtype::f32;
@@ -192,7 +200,12 @@ std::vector<Kernel> all_kernels() {
   }
   add_backward(kernels, full);
   std::vector<Kernel> all;
-  for (auto& [source, kernel] : kernels) all.push_back(std::move(kernel));
+  std::map<std::string, int> count;  // other texts of the same name: tiles differ
+  for (auto& [source, kernel] : kernels) {
+    const int others = count[kernel.name]++;
+    if (others > 0) kernel.name += "_text_" + std::to_string(others + 1);
+    all.push_back(std::move(kernel));
+  }
   return all;
 }
 

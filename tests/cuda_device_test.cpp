@@ -31,8 +31,14 @@ using cuda::StreamHandle;
 /// The driver's functions that the library itself does not need.
 struct Gpu {
   std::shared_ptr<const cuda::Driver> driver = cuda::open_driver().driver;
-  void* library = dlopen("libcuda.so.1", RTLD_NOW);
+  void* library = dlopen(name().c_str(), RTLD_NOW);
   cuda::ContextHandle context = nullptr;
+
+  /// The library that open_driver opens, too.
+  static std::string name() {
+    const char* const chosen = std::getenv("INGOT_LIBCUDA");
+    return chosen != nullptr && *chosen != '\0' ? chosen : "libcuda.so.1";
+  }
 
   Gpu() {
     if (driver == nullptr) return;

@@ -1,6 +1,7 @@
 // The host's part of the CUDA back end, on a driver that needs no GPU (fake/fake_cuda.cpp): what is
 // missing or too old, errors of the driver, copies of tensors in host memory, launches.
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include <array>
 #include <cmath>
@@ -17,6 +18,7 @@
 #include "cuda/cuda_plan.hpp"
 #include "cuda/driver.hpp"
 #include "cuda/kernels/mma_params.h"
+#include "cuda/nvrtc.hpp"
 #include "cuda_host.hpp"
 
 namespace ingot {
@@ -106,7 +108,7 @@ TEST_F(CudaHost, HostTensorsGoThereAndBack) {
     }
     EXPECT_EQ(call.lse[row], 7.0F);
   }
-  EXPECT_EQ(fake_->allocations, fake_->frees);
+  EXPECT_EQ(fake_->allocations, fake_->frees + 1);  // the word of Faults stays
   EXPECT_EQ(fake_->contexts_pushed, 0);
 }
 
@@ -123,7 +125,7 @@ TEST_F(CudaHost, AnEventIsWaitedForByTheCaller) {
   EXPECT_EQ(call.o[0], 1.0F);
   EXPECT_DOUBLE_EQ(event->seconds(), 0.002);
   event.reset();
-  EXPECT_EQ(fake_->allocations, fake_->frees);
+  EXPECT_EQ(fake_->allocations, fake_->frees + 1);  // the word of Faults stays
 }
 
 TEST_F(CudaHost, DeviceTensorsStayThere) {
@@ -138,7 +140,7 @@ TEST_F(CudaHost, DeviceTensorsStayThere) {
   call.args.lse.data = nullptr;
   forward(plan, call.args);
   EXPECT_EQ(o[31], 32.0F);
-  EXPECT_EQ(fake_->allocations, 0);
+  EXPECT_EQ(fake_->allocations, 1);  // the word of Faults
 
   call.args.lse.data = call.lse.data();
   EXPECT_EQ(message_of([&] { forward(plan, call.args); }, Code::invalid_argument),
@@ -173,7 +175,7 @@ TEST_F(CudaHost, ErrorsOfTheDriverHaveNames) {
                   .find("CUDA_ERROR_LAUNCH_FAILED (unspecified launch failure)"),
               std::string::npos);
   }
-  EXPECT_EQ(fake_->allocations, fake_->frees);
+  EXPECT_EQ(fake_->allocations, fake_->frees + 1);  // the word of Faults stays
   EXPECT_EQ(fake_->contexts_pushed, 0);
   fake_->failing = "";
   forward(plan, call.args);  // a failure is not kept
@@ -190,6 +192,50 @@ TEST_F(CudaHost, CompilesOnceAndFindsItOnDiskAfterwards) {
   }
   EXPECT_EQ(fake_->loads, 2);
   EXPECT_EQ(fake_->launches, 4);
+}
+
+TEST_F(CudaHost, AnotherCompilerCompilesAnew) {
+  HostCall call;
+  for (const auto& [minor, compilations] : {std::pair(0, 1), {1, 2}, {0, 2}, {1, 2}}) {
+    fake_->compiler_minor = minor;
+    const Context context({});
+    forward(make_plan(context, "cuda", small()), call.args);
+    EXPECT_EQ(fake_->compilations, compilations) << minor;
+  }
+}
+
+TEST_F(CudaHost, WithoutACompilerTheLastOnesKernelsAreFound) {
+  HostCall call;
+  for (const int minor : {0, 1}) {
+    fake_->compiler_minor = minor;
+    const Context context({});
+    forward(make_plan(context, "cuda", small()), call.args);
+  }
+  const Variable compiler("INGOT_LIBNVRTC", ""), home("CUDA_HOME", ""), path("CUDA_PATH", ""),
+      venv("VIRTUAL_ENV", ""), conda("CONDA_PREFIX", "");
+  try {
+    (void)cuda::Nvrtc::open();
+    GTEST_SKIP() << "skipped: this machine has a compiler that is found without being named";
+  } catch (const Error&) {
+  }
+  const Context context({});
+  forward(make_plan(context, "cuda", small()), call.args);
+  EXPECT_EQ(fake_->compilations, 2);
+  Problem other = small();
+  other.causal = Causal::top_left;
+  EXPECT_TRUE(
+      message_of([&] { forward(make_plan(context, "cuda", other), call.args); }, Code::device_error)
+          .starts_with("nvrtc: libnvrtc.so.13 or .12 is not installed"));
+}
+
+TEST_F(CudaHost, SaysWhyKernelsAreNotKept) {
+  const fs::path cache = folder_ / "cache";
+  fs::create_directory(cache);
+  ASSERT_EQ(chmod(cache.c_str(), 0777), 0);
+  const std::string text = Context({}).device("cuda").description();
+  EXPECT_TRUE(
+      text.ends_with(", no kernel cache: others may write to " + fs::canonical(cache).string()))
+      << text;
 }
 
 TEST_F(CudaHost, ACompilersErrorCarriesItsLog) {
@@ -287,6 +333,42 @@ TEST_F(CudaHost, PlansUseTheUsersTable) {
             "unsupported: tuning table " + file.string() +
                 ": blocks of a cluster share tiles of one length and one plane, cluster must be 1 "
                 "with a mask or f32");
+}
+
+TEST_F(CudaHost, ALibraryThatIsNoFileIsNotWaitedFor) {
+  const fs::path file = folder_ / "library";
+  ASSERT_EQ(mkfifo(file.c_str(), 0600), 0);
+  HostCall call;
+  const Context context({});
+  const Variable compiler("INGOT_LIBNVRTC", file.string());
+  EXPECT_EQ(message_of([&] { forward(make_plan(context, "cuda", small()), call.args); },
+                       Code::device_error),
+            "nvrtc: INGOT_LIBNVRTC: cannot open " + file.string());
+  const Variable driver("INGOT_LIBCUDA", file.string());
+  EXPECT_EQ(cuda_absence(), "INGOT_LIBCUDA: cannot open " + file.string());
+}
+
+TEST_F(CudaHost, ATableThatIsNoFileIsSaidAndNotWaitedFor) {
+  const fs::path file = folder_ / "table.txt";
+  const Variable variable("INGOT_CUDA_TUNING", file.string());
+  const auto reason = [&] {
+    return make_plan(Context({}), "cuda", small()).plan.forward.why.back();
+  };
+  const std::string not_used = "tuning table " + file.string() + " is not used: ";
+  EXPECT_EQ(reason(), not_used + "No such file or directory");
+  ASSERT_EQ(mkfifo(file.c_str(), 0600), 0);
+  EXPECT_EQ(reason(), not_used + "is no regular file");
+  fs::remove(file);
+  fs::create_directory(file);
+  EXPECT_EQ(reason(), not_used + "is no regular file");
+  fs::remove(file);
+  std::ofstream{file};
+  fs::resize_file(file, std::uintmax_t{1} << 30);
+  EXPECT_EQ(reason(), not_used + "must be at most 1048576 bytes, is 1073741824");
+  for (const char* none : {"off", ""}) {  // "": the one beside the cache, which is not there
+    const Variable other("INGOT_CUDA_TUNING", none);
+    EXPECT_EQ(reason().find("tuning table"), std::string::npos);
+  }
 }
 
 }  // namespace

@@ -1,7 +1,10 @@
 // Parts of the CUDA back end's host code that need no driver at all.
 #include <gtest/gtest.h>
 
+#include <limits>
+
 #include "cuda/host_tensors.hpp"
+#include "cuda/plan_parts.hpp"
 #include "cuda/tuned_table.hpp"
 
 namespace ingot {
@@ -34,6 +37,55 @@ TEST(CudaTunedTable, RowsOfThisGpuTakePrecedence) {
   EXPECT_EQ(complaint("\nX | forward_sm90 | planes=2"), "line 2: a row cannot set planes");
   EXPECT_EQ(complaint("X | forward_sm90 | block_n"), "line 1: must be name=value: block_n");
   EXPECT_EQ(complaint("nonsense"), "line 1: must be GPU | kernel fields | fields");
+}
+
+/// Heads of k at once, for tiles that fill rounds of multiprocessors.
+std::int64_t heads_at_once(std::int64_t heads, std::int64_t tiles, std::int64_t multiprocessors,
+                           std::int64_t limit) {
+  Problem p;
+  p.num_heads = p.num_heads_kv = heads;
+  p.seqlen_q = p.seqlen_k = 128;
+  p.workspace_limit = limit;
+  cuda::ChunkNeeds needs;
+  needs.tiles_of_head = tiles;
+  needs.multiprocessors = multiprocessors;
+  return cuda::cut_chunks(p, needs, {})->heads_kv_at_once;
+}
+
+TEST(CudaChunks, HeadsNeedTheFewestRoundsOfAllChoices) {
+  const std::int64_t bytes_of_head = 2 * 128 * 128, heads = 200;
+  for (const std::int64_t multiprocessors : {1, 7, 132}) {
+    for (std::int64_t tiles = 1; tiles < 60; tiles += 4) {
+      const auto rounds = [&](std::int64_t n) {
+        const auto of = [&](std::int64_t h) { return cuda::ceil_div(h * tiles, multiprocessors); };
+        return heads / n * of(n) + of(heads % n);
+      };
+      for (const std::int64_t most : {1, 5, 131, 132, 133, 150, 199, 200}) {
+        std::int64_t best = most;  // the largest of those
+        for (std::int64_t n = most; n > 0; --n) best = rounds(n) < rounds(best) ? n : best;
+        EXPECT_EQ(heads_at_once(heads, tiles, multiprocessors, most * bytes_of_head), best)
+            << tiles << " tiles, at most " << most << " on " << multiprocessors;
+      }
+    }
+  }
+}
+
+TEST(CudaChunks, AnyProblemIsCutAtOnce) {
+  constexpr std::int64_t most = std::numeric_limits<std::int64_t>::max(), large = 1LL << 40;
+  EXPECT_EQ(heads_at_once(large, 3, 132, most), large);
+  Problem p;
+  for (const std::int64_t rows : {std::int64_t{0}, std::int64_t{1}, large}) {
+    for (const std::int64_t keys : {std::int64_t{0}, std::int64_t{1}, large}) {
+      for (const std::int64_t limit : {std::int64_t{1}, large, most}) {
+        p.seqlen_q = rows, p.seqlen_k = keys, p.workspace_limit = limit;
+        p.batch = keys == large ? 0 : 1;
+        cuda::ChunkNeeds needs;
+        needs.per_head = rows;
+        const auto chunks = cuda::cut_chunks(p, needs, {});
+        EXPECT_LE(chunks ? chunks->matrix_bytes : 0, limit) << rows << " " << keys;
+      }
+    }
+  }
 }
 
 TEST(CudaTensors, SpansHoldEveryElement) {

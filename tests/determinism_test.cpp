@@ -17,15 +17,17 @@ namespace {
 
 using Bytes = std::vector<std::byte>;
 
-/// o, lse, dq, dk, dv as they lie in memory.
+/// o, lse, dq, dk, dv, dbias, dsinks as they lie in memory; of a part that is off: nothing.
 std::vector<Bytes> outputs(const Operands& t) {
-  return {t.o.buffer->bytes(), t.lse.buffer->bytes(), t.dq.buffer->bytes(), t.dk.buffer->bytes(),
-          t.dv.buffer->bytes()};
+  std::vector<Bytes> all;
+  for (const Operand* x : {&t.o, &t.lse, &t.dq, &t.dk, &t.dv, &t.parts.dbias, &t.parts.dsinks})
+    all.push_back(x->buffer == nullptr ? Bytes() : x->buffer->bytes());
+  return all;
 }
 
 std::vector<Bytes> run_fresh(const ingot_plan* plan, const ingot_problem& p, const Case& c,
                              bool own_workspace) {
-  const Operands t(p, c.layout);
+  const Operands t(p, c.layout, c.parts);
   fill(t, p, c);
   const std::string message = run(plan, t, own_workspace);
   EXPECT_EQ(message, "") << c.name;
@@ -74,6 +76,13 @@ std::vector<Case> rows() {
     table.add(Tier::quick,
               {.heads = 2, .q = 90, .k = 90, .d = 64, .in = in, .layout = Layout::transposed});
     table.add(Tier::quick, {.heads = 2, .q = 64, .k = 0, .d = 8, .in = in});
+    Row parts{.batch = 2, .heads = 4, .heads_kv = 2, .q = 150, .k = 130, .d = 40, .in = in};
+    parts.parts = all_parts(in, INGOT_F32);
+    table.add(Tier::quick, parts);
+    parts.parts.bias_dims = in == INGOT_F32 ? "1h1k" : "11qk";
+    table.add(Tier::quick, parts);
+    parts.q = 3, parts.k = 3000;
+    table.add(Tier::quick, parts);
   }
   return table.take();
 }
@@ -103,18 +112,20 @@ TEST_P(Determinism, OutputsNotAskedForDoNotChangeTheOthers) {
   const ingot_problem p = resolved(c.problem);
   const PlanHandle plan = plan_on_cpu(shared_context(), p);
   ASSERT_NE(plan, nullptr);
-  const Operands t(p, c.layout);
+  const Operands t(p, c.layout, c.parts);
   fill(t, p, c);
   ASSERT_EQ(run(plan.get(), t, false), "");
 
-  const Operands alone(p, c.layout);
+  const Operands alone(p, c.layout, c.parts);
   ingot_forward_args f;
   ingot_forward_args_init(&f);
   f.q = t.q.tensor(), f.k = t.k.tensor(), f.v = t.v.tensor(), f.o = alone.o.tensor();
+  f.parts = t.parts.tensors();
   ASSERT_EQ(ingot_forward(plan.get(), &f), INGOT_OK) << ingot_last_error();
   EXPECT_TRUE(alone.o.buffer->bytes() == t.o.buffer->bytes());
-  for (const int wanted : {1, 2, 4, 3, 6}) {
-    const Operands some(p, c.layout);
+  for (const int wanted : {1, 2, 4, 3, 6, 8, 16, 9, 18, 24}) {
+    if ((wanted & 24) != 0 && !c.parts.any()) continue;
+    const Operands some(p, c.layout, c.parts);
     ingot_backward_args g;
     ingot_backward_args_init(&g);
     g.q = f.q, g.k = f.k, g.v = f.v, g.o = t.o.tensor(), g.lse = t.lse.tensor(),
@@ -122,9 +133,12 @@ TEST_P(Determinism, OutputsNotAskedForDoNotChangeTheOthers) {
     if ((wanted & 1) != 0) g.dq = some.dq.tensor();
     if ((wanted & 2) != 0) g.dk = some.dk.tensor();
     if ((wanted & 4) != 0) g.dv = some.dv.tensor();
+    g.parts = f.parts;
+    if ((wanted & 8) != 0) g.dbias = some.parts.dbias.tensor();
+    if ((wanted & 16) != 0) g.dsinks = some.parts.dsinks.tensor();
     ASSERT_EQ(ingot_backward(plan.get(), &g), INGOT_OK) << ingot_last_error();
     const std::vector<Bytes> got = outputs(some), want = outputs(t);
-    for (std::size_t i = 0; i < 3; ++i) {
+    for (std::size_t i = 0; i < 5; ++i) {
       const bool same = (wanted >> i & 1) == 0 || got[i + 2] == want[i + 2];
       EXPECT_TRUE(same) << "gradient " << i << " of " << wanted;
     }

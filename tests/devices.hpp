@@ -37,6 +37,7 @@ inline std::vector<std::string> device_names(const ingot_context* context) {
   std::vector<std::string> names;
   for (std::int32_t i = 0; i < count; ++i) {
     ingot_device_info info;
+    ingot_device_info_init(&info);
     if (ingot_device_info_get(context, i, &info) != INGOT_OK)
       throw std::runtime_error(ingot_last_error());
     names.emplace_back(info.name);

@@ -2,40 +2,15 @@
 // the rule and the value.
 #include <gtest/gtest.h>
 
-#include <cstring>
-#include <functional>
 #include <limits>
 
-#include "conformance.hpp"
-#include "devices.hpp"
+#include "broken_calls.hpp"
 
 namespace ingot::conformance {
 namespace {
 
 constexpr float nan = std::numeric_limits<float>::quiet_NaN();
 constexpr float infinity = std::numeric_limits<float>::infinity();
-
-ingot_problem small_problem() {
-  ingot_problem p;
-  ingot_problem_init(&p);
-  p.batch = 2, p.num_heads = 4, p.num_heads_kv = 2, p.seqlen_q = 3, p.seqlen_k = 5, p.head_dim = 8,
-  p.head_dim_v = 6;
-  return p;
-}
-
-struct Rule {
-  std::function<void(ingot_problem&)> break_it;
-  std::string message;
-};
-
-/// An enumerator that a C caller can write and this header does not have.
-template <class Enum>
-Enum beyond(int value) {
-  Enum e;
-  static_assert(sizeof e == sizeof value);
-  std::memcpy(&e, &value, sizeof e);
-  return e;
-}
 
 std::vector<Rule> size_rules() {
   return {
@@ -70,7 +45,17 @@ std::vector<Rule> variant_rules() {
       {[](auto& p) { p.softcap = infinity; }, "softcap: must be finite and not negative, got inf"},
       {[](auto& p) { p.softcap = nan; }, "softcap: must be finite and not negative, got nan"},
       {[](auto& p) { p.scale = 1e30F, p.softcap = 1e-30F; },
-       "softcap: scale / softcap must be finite, got scale 1e+30, softcap 1e-30"},
+       "softcap: the magnitude of scale / softcap must be from 1e-37 to 1e37, got scale 1e+30, "
+       "softcap 1e-30"},
+      {[](auto& p) { p.scale = 1e-30F, p.softcap = 1e30F; },
+       "softcap: the magnitude of scale / softcap must be from 1e-37 to 1e37, got scale 1e-30, "
+       "softcap 1e+30"},
+      {[](auto& p) { p.scale = 1e-38F; },
+       "scale: its magnitude must be from 1e-37 to 1e37, got 1e-38"},
+      {[](auto& p) { p.scale = -2e37F; },
+       "scale: its magnitude must be from 1e-37 to 1e37, got -2e+37"},
+      {[](auto& p) { p.softcap = 1e-38F; }, "softcap: must be 0 or from 1e-37 to 1e37, got 1e-38"},
+      {[](auto& p) { p.softcap = 2e38F; }, "softcap: must be 0 or from 1e-37 to 1e37, got 2e+38"},
   };
 }
 
@@ -100,19 +85,6 @@ std::vector<Rule> enum_rules() {
   return rules;
 }
 
-void expect_rules(const std::vector<Rule>& rules) {
-  for (const Rule& rule : rules) {
-    ingot_problem p = small_problem();
-    rule.break_it(p);
-    ingot_plan* plan = nullptr;
-    EXPECT_EQ(ingot_plan_create(shared_context(), "reference", &p, &plan), INGOT_INVALID_ARGUMENT)
-        << rule.message;
-    EXPECT_EQ(plan, nullptr);
-    EXPECT_EQ(ingot_last_error(), rule.message);
-    ingot_plan_destroy(plan);
-  }
-}
-
 TEST(ProblemErrors, Sizes) { expect_rules(size_rules()); }
 TEST(ProblemErrors, Variants) { expect_rules(variant_rules()); }
 TEST(ProblemErrors, Enumerators) { expect_rules(enum_rules()); }
@@ -140,39 +112,6 @@ TEST(ProblemErrors, F64OutsideTheReferenceIsUnsupported) {
     EXPECT_EQ(message.rfind("unsupported: ", 0), 0U) << message;
     EXPECT_NE(message.find("f64"), std::string::npos) << message;
   }
-}
-
-/// A correct call whose arguments a test then breaks.
-struct Call {
-  ingot_problem p = resolved(small_problem());
-  Operands t{p, Layout::bhsd};
-  PlanHandle plan;
-  ingot_forward_args f;
-  ingot_backward_args g;
-
-  Call() {
-    Outcome outcome;
-    plan = make_plan(shared_context(), "reference", p, outcome);
-    ingot_forward_args_init(&f);
-    f.q = t.q.tensor(), f.k = t.k.tensor(), f.v = t.v.tensor(), f.o = t.o.tensor(),
-    f.lse = t.lse.tensor();
-    ingot_backward_args_init(&g);
-    g.q = f.q, g.k = f.k, g.v = f.v, g.o = f.o, g.lse = f.lse, g.dout = t.dout.tensor();
-    g.dq = t.dq.tensor(), g.dk = t.dk.tensor(), g.dv = t.dv.tensor();
-  }
-  void expect_forward(const std::string& message) const {
-    EXPECT_EQ(ingot_forward(plan.get(), &f), INGOT_INVALID_ARGUMENT) << message;
-    EXPECT_EQ(ingot_last_error(), message);
-  }
-  void expect_backward(const std::string& message) const {
-    EXPECT_EQ(ingot_backward(plan.get(), &g), INGOT_INVALID_ARGUMENT) << message;
-    EXPECT_EQ(ingot_last_error(), message);
-  }
-};
-
-ingot_tensor shifted(ingot_tensor t, std::ptrdiff_t bytes) {
-  t.data = static_cast<std::byte*>(t.data) + bytes;
-  return t;
 }
 
 TEST(ArgumentErrors, NoneForACorrectCall) {

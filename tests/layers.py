@@ -17,15 +17,19 @@ CODE = {".h", ".hpp", ".c", ".cpp", ".cuh", ".metal", ".mm", ".py", ".sh"}
 C_FAMILY = CODE - {".py", ".sh"}
 BACKENDS = ["src/cpu", "src/metal", "src/cuda"]
 CONFORMANCE = ["case", "cases", "tensor", "plain", "conformance"]
-FOLDERS = ["include", "src", "tools", "python", "bench", "examples", "softmetal", "tests", "fuzz"]
+# Still to be wrapped.
+NOT_WRAPPED = {f"docs/{f}.md" for f in ("cuda", "metal", "numerics", "python")} | {"CHANGELOG.md"}
+FOLDERS = ["include", "src", "tools", "python", "bench", "examples", "softmetal", "softcuda"]
+FOLDERS += ["tests", "fuzz"]
 
 # What the files of a folder may include. The longest matching folder decides; tests see all.
 MAY_INCLUDE = {
     "include": ["include"],
     "src/core": ["include", "src/core", "src/algorithm"],
     "src/algorithm": ["src/algorithm"],
-    **{b: ["include", "src/core", "src/algorithm", b] for b in BACKENDS},
-    **{f"{b}/kernels": [f"{b}/kernels", "src/algorithm"] for b in BACKENDS},
+    "src/variants": ["src/variants", "src/algorithm"],
+    **{b: ["include", "src/core", "src/algorithm", "src/variants", b] for b in BACKENDS},
+    **{f"{b}/kernels": [f"{b}/kernels", "src/algorithm", "src/variants"] for b in BACKENDS},
     "src/backends.cpp": ["include", "src/core", *BACKENDS],
     # `ingot check` runs the table of the tests (docs/adr/0002); `ingot bench` reads counters.
     "tools": [
@@ -38,6 +42,8 @@ MAY_INCLUDE = {
     "bench": ["include", "bench"],
     "examples": ["include", "examples"],
     "softmetal": ["softmetal"],
+    # Its fibers, and the frame of its tests.
+    "softcuda": ["softcuda", "softmetal/exec", "softmetal/tests/check.hpp"],
 }
 INCLUDE = re.compile(r'\s*#\s*include\s*[<"]([^>"]+)[>"]')
 
@@ -102,6 +108,27 @@ def check_size(root: Path, path: Path):
             yield f"{name}:{number}: {len(line)} columns, at most {MAX_COLUMNS}"
 
 
+def check_columns_of_text(root: Path, path: Path):
+    """Markdown: paragraphs and lists, but no tables, no code, and nothing without a space."""
+    name = path.relative_to(root).as_posix()
+    fenced = False
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        start = line.lstrip()
+        if start.startswith("```"):
+            fenced = not fenced
+        if fenced or line.startswith("    ") or start.startswith("|") or " " not in start:
+            continue
+        if len(line) > MAX_COLUMNS:
+            yield f"{name}:{number}: {len(line)} columns, at most {MAX_COLUMNS}"
+
+
+def markdown(root: Path):
+    """The documents of the tree that are to be wrapped."""
+    folders = [root / f for f in [*FOLDERS, "docs"]]
+    found = [*root.glob("*.md"), *(p for f in folders for p in f.rglob("*.md"))]
+    return sorted(p for p in found if p.relative_to(root).as_posix() not in NOT_WRAPPED)
+
+
 def check(root: Path) -> list[str]:
     """Every complaint about the tree at root."""
     root = root.resolve()
@@ -110,6 +137,7 @@ def check(root: Path) -> list[str]:
     files += [p for p in [root / "dev", root / ".ci/run"] if p.is_file()]
     complaints = [c for p in files for c in check_size(root, p)]
     complaints += [c for p in files if p.suffix in C_FAMILY for c in check_direction(root, p)]
+    complaints += [c for p in markdown(root) for c in check_columns_of_text(root, p)]
     return complaints + list(check_reference(root))
 
 

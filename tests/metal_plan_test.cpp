@@ -118,7 +118,7 @@ TEST(MetalPlan, FewRowsWithManyKeysSplitThem) {
   EXPECT_LT((detail.splits - 1) * detail.split_length, 8192) << "no split is empty";
   const std::size_t rows = 2 * 4 * 1 * static_cast<std::size_t>(detail.splits);
   EXPECT_GE(split.forward.workspace_bytes, rows * (64 + 1) * sizeof(float));
-  EXPECT_EQ(detail.partial_lse_bytes % 256, 0U);
+  EXPECT_EQ(detail.partial_sums_at % 256, 0U);
   EXPECT_EQ(plan_metal(problem_of(512, 512, 64), caps, "metal:0").forward.workspace_bytes, 0U);
 }
 

@@ -42,10 +42,10 @@ class CacheFolder {
 
   const std::filesystem::path& path() const { return folder_; }
 
-  std::vector<std::filesystem::path> archives() const {
+  std::vector<std::filesystem::path> files() const {
     std::vector<std::filesystem::path> found;
     for (const auto& file : std::filesystem::directory_iterator(folder_)) {
-      if (file.path().extension() == ".metalarchive") found.push_back(file.path());
+      found.push_back(file.path());
     }
     return found;
   }

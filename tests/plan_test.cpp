@@ -122,6 +122,17 @@ TEST(Plan, WorkspaceOfTheBackwardPassIsAtMostLinearInTheLength) {
   }
 }
 
+TEST(Plan, NoPieceOfTheKeysIsTooLongForAnF32Sum) {
+  for (const Index batch : {1, 64}) {
+    ingot_problem p = long_problem(1, 64, INGOT_F32);
+    p.batch = batch, p.seqlen_k = (Index{1} << 30) + 1;
+    const PlanHandle plan = plan_for(shared_context(), "cpu", p);
+    const nlohmann::json json = nlohmann::json::parse(explain(plan.get(), INGOT_JSON));
+    const Index split = json.at("forward").at("config").at("split_k");
+    EXPECT_LE(p.seqlen_k / split, 1 << 22) << batch;
+  }
+}
+
 TEST(Plan, DecodeSplitsKeysAndKeepsPartialResultsSmall) {
   ingot_problem p = long_problem(1, 128, INGOT_BF16);
   p.seqlen_k = 1 << 20;

@@ -2,50 +2,10 @@
 // differences in fp64.
 #include <gtest/gtest.h>
 
-#include <functional>
-
-#include "conformance.hpp"
-#include "devices.hpp"
+#include "reference_fixture.hpp"
 
 namespace ingot::conformance {
 namespace {
-
-/// A problem in F64 with its tensors, on device "reference".
-struct Fixture {
-  ingot_problem p;
-  Operands t;
-  PlanHandle plan;
-
-  explicit Fixture(const Case& c) : p(in_f64(c.problem)), t(p, c.layout) {
-    Outcome outcome;
-    plan = make_plan(shared_context(), "reference", p, outcome);
-    if (plan == nullptr) throw std::runtime_error(outcome.message);
-    fill(t, p, c);
-  }
-
-  void run() const {
-    const std::string message = conformance::run(plan.get(), t, false);
-    if (!message.empty()) throw std::runtime_error(message);
-  }
-
-  static ingot_problem in_f64(ingot_problem p) {
-    p.q_dtype = p.k_dtype = p.v_dtype = p.o_dtype = INGOT_F64;
-    return resolved(p);
-  }
-};
-
-double get(const Operand& t, Index b, Index h, Index s, Index d) {
-  return read_element(t.buffer->at(t.view.element(b, h, s, d)), t.buffer->dtype());
-}
-void set(const Operand& t, Index b, Index h, Index s, Index d, double x) {
-  write_element(t.buffer->at(t.view.element(b, h, s, d)), t.buffer->dtype(), x);
-}
-
-Case make_case(const Row& row) {
-  Table table(true);
-  table.add(Tier::quick, row);
-  return table.take().front();
-}
 
 TEST(Reference, OneKeyGivesItsValue) {
   const Fixture s(make_case({.q = 2, .k = 1, .d = 3, .scale = 2}));
@@ -115,36 +75,6 @@ TEST(Reference, NanBehindTheMaskReachesNothing) {
     EXPECT_EQ(std::isnan(get(s.t.o, 0, 0, row, 0)), row == 3) << row;
     EXPECT_EQ(std::isnan(get(s.t.dq, 0, 0, row, 0)), row == 3) << row;
   }
-}
-
-double loss(const Fixture& s) {
-  s.run();
-  double sum = 0;
-  s.t.o.view.for_each([&](Index b, Index h, Index row, Index d) {
-    sum += get(s.t.o, b, h, row, d) * get(s.t.dout, b, h, row, d);
-  });
-  return sum;
-}
-
-/// Moves every element of `input` both ways and compares with `gradient`.
-void check_gradient(const Fixture& s, const Operand& input, const Operand& gradient,
-                    const std::string& name) {
-  const Dense want = [&] {
-    s.run();
-    return gradient.dense();
-  }();
-  const double step = 1e-5;
-  std::size_t i = 0;
-  input.view.for_each([&](Index b, Index h, Index row, Index d) {
-    const double x = get(input, b, h, row, d);
-    set(input, b, h, row, d, x + step);
-    const double above = loss(s);
-    set(input, b, h, row, d, x - step);
-    const double below = loss(s);
-    set(input, b, h, row, d, x);
-    EXPECT_NEAR(want.data[i++], (above - below) / (2 * step), 2e-9)
-        << name << " " << gradient.name << position(b, h, row, d);
-  });
 }
 
 TEST(Reference, GradientsAreFiniteDifferences) {

@@ -249,6 +249,31 @@ inline ingot_tensor tensor_of(Buffer& buffer, const View& v) {
   return {buffer.at(v.origin), {v.stride[0], v.stride[1], v.stride[2], v.stride[3]}};
 }
 
+/// Numbers of a logical tensor, packed [batch, head, row, col].
+struct Dense {
+  Shape shape{};
+  std::vector<double> data;
+
+  Dense() = default;
+  explicit Dense(const Shape& s)
+      : shape(s), data(static_cast<std::size_t>(s[0] * s[1] * s[2] * s[3])) {}
+  double* row(Index b, Index h, Index s) {
+    return data.data() + ((b * shape[1] + h) * shape[2] + s) * shape[3];
+  }
+  const double* row(Index b, Index h, Index s) const {
+    return data.data() + ((b * shape[1] + h) * shape[2] + s) * shape[3];
+  }
+};
+
+inline Dense read_dense(const Buffer& buffer, const View& v) {
+  Dense dense(v.shape);
+  std::size_t i = 0;
+  v.for_each([&](Index b, Index h, Index s, Index d) {
+    dense.data[i++] = read_element(buffer.at(v.element(b, h, s, d)), buffer.dtype());
+  });
+  return dense;
+}
+
 /// "[b, h, s, d]"
 inline std::string position(Index b, Index h, Index s, Index d) {
   return std::string("[") + std::to_string(b) + ", " + std::to_string(h) + ", " +

@@ -2,8 +2,12 @@
 #include "cpu/thread_pool.hpp"
 
 #include <gtest/gtest.h>
+#if defined(__linux__)
+#include <sys/resource.h>
+#endif
 
 #include <chrono>
+#include <filesystem>
 #include <set>
 #include <stdexcept>
 
@@ -193,6 +197,87 @@ TEST(ThreadPool, SeveralCallersAtOnce) {
   for (std::thread& caller : callers) caller.join();
   EXPECT_EQ(total, 4 * 100 * 17 * 16 / 2);
 }
+
+#if defined(__linux__)
+/// Threads of this process, as the system counts them.
+int threads_alive() {
+  int count = 0;
+  for ([[maybe_unused]] const auto& entry : std::filesystem::directory_iterator("/proc/self/task"))
+    ++count;
+  return count;
+}
+
+/// Units enough for every thread to find one.
+void use_all(ThreadPool& pool) {
+  pool.run(2 * pool.threads(),
+           [](std::int64_t, int) { std::this_thread::sleep_for(std::chrono::milliseconds(1)); });
+}
+
+TEST(ThreadPool, PoolsOfAnyNumberOfThreadsShareThem) {
+  const int before = threads_alive();  // those of other tests' contexts among them
+  std::vector<std::unique_ptr<ThreadPool>> pools;
+  for (int threads = 1; threads <= 24; ++threads) {
+    pools.push_back(std::make_unique<ThreadPool>(threads));
+    use_all(*pools.back());
+    EXPECT_LE(threads_alive(), before + threads - 1);
+  }
+}
+
+TEST(ThreadPool, PoolsAtWorkAtTheSameTimeHaveTheirOwnNumberOfThreads) {
+  ThreadPool first(3), second(3);
+  std::atomic<int> arrived{0};
+  std::atomic<bool> timed_out{false};
+  const auto all_meet = [&](std::int64_t, int) {  // six units that wait for each other
+    ++arrived;
+    const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+    while (arrived < 6 && !timed_out) {
+      std::this_thread::yield();
+      if (std::chrono::steady_clock::now() > end) timed_out = true;
+    }
+  };
+  std::thread other([&] { second.run(3, all_meet); });
+  first.run(3, all_meet);
+  other.join();
+  EXPECT_FALSE(timed_out);
+}
+
+TEST(ThreadPool, CallersOfOnePoolShareItsThreads) {
+  ThreadPool large(16), small(2);  // threads in plenty
+  use_all(large);
+  std::atomic<int> busy{0}, most{0};
+  std::vector<std::thread> callers;
+  for (int c = 0; c < 3; ++c) {
+    callers.emplace_back([&] {
+      small.run(40, [&](std::int64_t, int) {
+        const int now = ++busy;
+        for (int seen = most; now > seen && !most.compare_exchange_weak(seen, now);) continue;
+        std::this_thread::sleep_for(std::chrono::microseconds(100));
+        --busy;
+      });
+    });
+  }
+  for (std::thread& caller : callers) caller.join();
+  EXPECT_LE(most, 4) << "three callers and the one worker of two threads";
+}
+
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+TEST(ThreadPool, GoesOnWhereTheSystemHasNoThreadToGive) {
+  // In a child, because a limit on address space is for good: a stack of 8 MiB fits no more.
+  EXPECT_EXIT(
+      {
+        rlimit limit{};
+        getrlimit(RLIMIT_AS, &limit);
+        limit.rlim_cur = 1 << 20;
+        setrlimit(RLIMIT_AS, &limit);
+        ThreadPool pool(8);
+        std::atomic<int> done{0};
+        for (int i = 0; i < 3; ++i) pool.run(100, [&](std::int64_t, int) { ++done; });
+        std::_Exit(done == 300 ? 0 : 1);
+      },
+      testing::ExitedWithCode(0), "");
+}
+#endif
+#endif
 
 TEST(WorkspacePool, BuffersAreAlignedDistinctAndUsedAgain) {
   WorkspacePool pool;

@@ -8,7 +8,8 @@
  *    that names the argument, the rule and the value. It belongs to the calling thread and lasts
  *    until that thread's next call into ingot.
  *  - Structures start with struct_size and are filled by their *_init function; later versions
- *    append fields.
+ *    append fields. A structure that is too small, one that sets a field which this version does
+ *    not know, and a reserved field that is not 0 are errors.
  *  - Handles may be used from several threads at once. Destroying one that is in use is an error
  *    of the caller.
  *  - Nothing prints, nothing aborts, nothing is kept outside the handles (but the text of
@@ -108,15 +109,36 @@ typedef struct ingot_problem {
    * unbounded. */
   int64_t window_left;
   int64_t window_right;
+  /* Magnitudes of scale, softcap and scale / softcap: from 1e-37 to 1e37. */
   float scale;   /* score = scale * <q, k>; 0 (the default) means 1 / sqrt(head_dim) */
   float softcap; /* > 0: score = softcap * tanh(scale * <q, k> / softcap); 0 (the default): off */
   ingot_precision precision; /* default highest */
-  int32_t reserved;          /* 0 */
+  int32_t alibi;             /* 1: ALiBi with the slopes of the call; 0 (the default): off */
   /* Bytes of memory that a pass may take to be faster, >= 0; 0 (the default): 1.25 GiB. Kernels
    * that would need more, whatever the lengths, give way to slower ones or work piece by piece.
    * What is indispensable (a number or two for every query, partial results of split keys) does not
    * count. */
   int64_t workspace_limit;
+  /* Parts of the score and of the softmax that have tensors of their own, which come with each
+   * call (ingot_part_tensors). All are off by default. In their order:
+   *   score = softcap(scale * <q, k>) - alibi_slope * |col - p| + bias, p as for the window;
+   *   -inf if the mask, causal or the window hides the pair;
+   *   a sink is one more logit of every row's softmax, without a value: lse counts it;
+   *   dropout multiplies the weights that o is summed with by 0 or 1 / (1 - dropout); lse lacks it.
+   */
+  int32_t mask;             /* 1: a byte for every pair */
+  int32_t prefix;           /* 1: cols below the batch entry's prefix_len are visible to every row,
+                             * whatever causal says (a prefix LM); window_left must be -1 */
+  ingot_dtype bias_dtype;   /* f32, f16 or bf16; 0: no bias */
+  ingot_dtype dbias_dtype;  /* default bias_dtype */
+  int64_t bias_shape[4];    /* of bias and dbias: batch, num_heads, seqlen_q, seqlen_k, each of
+                             * which may be 1 (broadcast: dbias is summed over it); 0 (the default):
+                             * not broadcast */
+  ingot_dtype sinks_dtype;  /* f32 or q_dtype; 0: no sinks */
+  ingot_dtype dsinks_dtype; /* default sinks_dtype */
+  float dropout;            /* probability that a weight becomes 0: 0, or from 2^-16 to
+                             * 1 - 2^-16; rounded to a multiple of 2^-16 */
+  int32_t reserved;         /* 0 */
 } ingot_problem;
 
 /* A strided view: element (b, h, s, d) is
@@ -145,8 +167,8 @@ typedef struct ingot_metal_slice {
  *  cpu, reference: stream and encoder must be NULL.
  *  metal: `encoder` is an MTLComputeCommandEncoder to encode into (it is not ended), or `stream` an
  *         MTLCommandBuffer (it is not committed). Both NULL: a command buffer of ingot's own.
- *  cuda:  `stream` is a CUstream (cudaStream_t). Tensors in device memory are worked on in its
- * order, NULL the default stream, and the call does not wait. Tensors in host memory are copied
+ *  cuda:  `stream` is a CUstream (cudaStream_t), NULL the default stream. Tensors in device memory
+ *         are worked on in its order, and the call does not wait. Tensors in host memory are copied
  *         there and back, and the call waits.
  * With `event` the call never waits; *event is to be waited for and destroyed by the caller. */
 typedef struct ingot_event ingot_event;
@@ -155,10 +177,27 @@ typedef struct ingot_submission {
   void* encoder;
   ingot_event** event;
   const int32_t*
-      cancel; /* cpu, reference: looked at during the call; nonzero ends it. May be NULL */
+      cancel; /* cpu, reference: looked at once a tile; nonzero ends the call. May be NULL */
   ingot_memory memory;
   int32_t reserved; /* 0 */
 } ingot_submission;
+
+/* Inputs of the parts that the problem turns on. data of all others must be NULL. Strides may be 0,
+ * which repeats elements. */
+typedef struct ingot_part_tensors {
+  ingot_tensor alibi_slopes; /* f32 [batch, num_heads]: stride[0] and stride[1] are looked at */
+  ingot_tensor bias;         /* bias_shape */
+  ingot_tensor mask;         /* bytes, [batch, num_heads, seqlen_q, seqlen_k]; 0: not visible */
+  ingot_tensor sinks;        /* [num_heads]: stride[1] is looked at */
+  ingot_tensor prefix_len;   /* int32 [batch]: stride[0] is looked at; cut to 0 .. seqlen_k */
+  /* Which weights dropout takes is a function of these two and of the place (batch, head, row,
+   * col), the same on every device (docs/numerics.md); the backward pass needs the forward pass's.
+   */
+  uint64_t dropout_seed;
+  uint64_t dropout_offset;
+  const uint64_t* dropout_state; /* cuda: {seed, offset} in device memory, read when the call runs,
+                                  * instead of the two above; else NULL */
+} ingot_part_tensors;
 
 typedef struct ingot_forward_args {
   size_t struct_size;
@@ -168,21 +207,25 @@ typedef struct ingot_forward_args {
   void* workspace;        /* 64-byte aligned, in the device's memory; NULL: ingot's own */
   size_t workspace_bytes; /* at least ingot_plan_workspace_bytes(plan, INGOT_FORWARD) */
   ingot_submission submission;
+  ingot_part_tensors parts; /* in */
 } ingot_forward_args;
 
 typedef struct ingot_backward_args {
   size_t struct_size;
   ingot_tensor q, k, v, o, lse, dout; /* in; o and lse as the forward pass wrote them */
-  ingot_tensor dq, dk, dv;            /* out; data NULL: not wanted (one of the three must be) */
+  ingot_tensor dq, dk, dv;            /* out; data NULL: not wanted (one of the five must be) */
   void* workspace;                    /* as above, with INGOT_BACKWARD */
   size_t workspace_bytes;
   ingot_submission submission;
+  ingot_part_tensors parts; /* in, as the forward pass had them */
+  ingot_tensor dbias;       /* out, bias_shape; data NULL: not wanted */
+  ingot_tensor dsinks;      /* out, [num_heads]: stride[1] is looked at; data NULL: not wanted */
 } ingot_backward_args;
 
 /* A parallel region of the caller's own threads, as OpenMP has it: calls body(argument) on up to
  * `members` threads at once, the calling one among them, and returns when all calls have. Fewer
- * calls are right, too; without a single one the context's own threads do the work. body throws
- * nothing. */
+ * calls are right, too; without a single one ingot's own threads do the work, which all contexts
+ * share. body throws nothing. */
 typedef void (*ingot_parallel_region)(void* user, int32_t members, void (*body)(void* argument),
                                       void* argument);
 
@@ -191,12 +234,13 @@ typedef struct ingot_context_options {
   int32_t num_threads; /* of device "cpu", the caller's own included; 0 (the default): all that
                         * this process may use */
   ingot_parallel_region parallel_region; /* threads for device "cpu" where the program has some
-                                          * already; NULL (the default): the context's own */
+                                          * already; NULL (the default): ingot's own */
   void* parallel_region_user;            /* handed to it */
 } ingot_context_options;
 
+/* Filled as far as the caller's struct_size reaches; struct_size then says how far that was. */
 typedef struct ingot_device_info {
-  size_t struct_size;
+  size_t struct_size;    /* 0: that of version 0.1, this one */
   char name[32];         /* what ingot_plan_create takes: "cpu", "reference", "cuda:0", "metal:0" */
   char description[224]; /* the hardware and what is used of it, one line */
 } ingot_device_info;
@@ -211,6 +255,7 @@ INGOT_API void ingot_problem_init_sized(ingot_problem* problem, size_t struct_si
 INGOT_API void ingot_forward_args_init_sized(ingot_forward_args* args, size_t struct_size);
 INGOT_API void ingot_backward_args_init_sized(ingot_backward_args* args, size_t struct_size);
 INGOT_API void ingot_context_options_init_sized(ingot_context_options* options, size_t struct_size);
+INGOT_API void ingot_device_info_init_sized(ingot_device_info* info, size_t struct_size);
 
 /* One f32 head without mask; the sizes remain to be set. */
 static inline void ingot_problem_init(ingot_problem* problem) {
@@ -224,6 +269,9 @@ static inline void ingot_backward_args_init(ingot_backward_args* args) {
 }
 static inline void ingot_context_options_init(ingot_context_options* options) {
   ingot_context_options_init_sized(options, sizeof *options);
+}
+static inline void ingot_device_info_init(ingot_device_info* info) {
+  ingot_device_info_init_sized(info, sizeof *info);
 }
 
 /* options NULL: the defaults. */

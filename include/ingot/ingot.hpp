@@ -3,6 +3,8 @@
 // and error.
 #pragma once
 
+#include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -65,7 +67,18 @@ struct Problem {
   float softcap = 0.0F;  ///< 0: off
   Precision precision = Precision::highest;
   std::int64_t workspace_limit = 0;  ///< bytes; 0: 1.25 GiB
+  // Parts with tensors of their own (PartTensors), all off by default.
+  bool alibi = false, mask = false, prefix = false;
+  Dtype bias_dtype = Dtype::automatic;   ///< automatic: no bias
+  Dtype dbias_dtype = Dtype::automatic;  ///< as bias_dtype
+  std::array<std::int64_t, 4> bias_shape{};
+  Dtype sinks_dtype = Dtype::automatic;   ///< automatic: no sinks
+  Dtype dsinks_dtype = Dtype::automatic;  ///< as sinks_dtype
+  float dropout = 0.0F;
 };
+
+/// Inputs of the parts that a problem turns on; see ingot_part_tensors.
+using PartTensors = ingot_part_tensors;
 
 /// A strided view; strides in elements of [batch, head, seqlen, head_dim]. Inputs are never written
 /// through it.
@@ -81,16 +94,63 @@ inline Tensor bshd(const void* data, std::int64_t heads, std::int64_t seqlen, st
   return {const_cast<void*>(data), {seqlen * heads * dim, dim, heads * dim, 1}};
 }
 
+/// Where a call runs, who waits, and what ends it early; see ingot_submission. All zero is the
+/// simple case: the results are there on return.
+using Submission = ingot_submission;
+
+/// The end of a call that does not wait: plan.forward({..., .submission = {.event = event.out()}}).
+/// Waits when destroyed.
+class Event {
+ public:
+  Event() = default;
+  Event(Event&& other) noexcept : handle_(std::exchange(other.handle_, nullptr)) {}
+  Event& operator=(Event&& other) noexcept {
+    std::swap(handle_, other.handle_);
+    return *this;
+  }
+  ~Event() { ingot_event_destroy(handle_); }
+
+  /// Where the call puts its event. Waits for one that is there already.
+  ingot_event** out() {
+    ingot_event_destroy(std::exchange(handle_, nullptr));
+    return &handle_;
+  }
+  ingot_event* get() const noexcept { return handle_; }
+
+  /// Throws what went wrong in the call. Returns its seconds on the device, 0 where that has no
+  /// clock.
+  double wait() const {
+    double seconds = 0;
+    detail::check(ingot_event_wait(handle_, &seconds));
+    return seconds;
+  }
+
+  /// Looks, without waiting.
+  bool done() const {
+    std::int32_t done = 0;
+    detail::check(ingot_event_done(handle_, &done));
+    return done != 0;
+  }
+
+ private:
+  ingot_event* handle_ = nullptr;
+};
+
 struct ForwardArgs {
   Tensor q{}, k{}, v{}, o{};
   Tensor lse{};                      ///< f32; data null: not wanted
   std::span<std::byte> workspace{};  ///< 64-byte aligned; empty: ingot's own
+  Submission submission{};
+  PartTensors parts{};
 };
 
 struct BackwardArgs {
   Tensor q{}, k{}, v{}, o{}, lse{}, dout{};
   Tensor dq{}, dk{}, dv{};  ///< data null: not wanted
   std::span<std::byte> workspace{};
+  Submission submission{};
+  PartTensors parts{};       ///< as the forward pass had them
+  Tensor dbias{}, dsinks{};  ///< data null: not wanted
 };
 
 namespace detail {
@@ -104,6 +164,8 @@ inline ingot_forward_args to_c(const ForwardArgs& args) {
   c.lse = args.lse;
   c.workspace = args.workspace.data();
   c.workspace_bytes = args.workspace.size();
+  c.submission = args.submission;
+  c.parts = args.parts;
   return c;
 }
 
@@ -121,6 +183,10 @@ inline ingot_backward_args to_c(const BackwardArgs& args) {
   c.dv = args.dv;
   c.workspace = args.workspace.data();
   c.workspace_bytes = args.workspace.size();
+  c.submission = args.submission;
+  c.parts = args.parts;
+  c.dbias = args.dbias;
+  c.dsinks = args.dsinks;
   return c;
 }
 }  // namespace detail
@@ -159,6 +225,7 @@ class Context {
     std::vector<DeviceInfo> all;
     for (std::int32_t i = 0; i < count; ++i) {
       ingot_device_info info;
+      ingot_device_info_init(&info);
       detail::check(ingot_device_info_get(handle_, i, &info));
       all.push_back({info.name, info.description});
     }
@@ -254,6 +321,15 @@ class Plan {
     c.softcap = p.softcap;
     c.precision = static_cast<ingot_precision>(p.precision);
     c.workspace_limit = p.workspace_limit;
+    c.alibi = p.alibi ? 1 : 0;
+    c.mask = p.mask ? 1 : 0;
+    c.prefix = p.prefix ? 1 : 0;
+    c.bias_dtype = static_cast<ingot_dtype>(p.bias_dtype);
+    c.dbias_dtype = static_cast<ingot_dtype>(p.dbias_dtype);
+    std::copy(p.bias_shape.begin(), p.bias_shape.end(), c.bias_shape);
+    c.sinks_dtype = static_cast<ingot_dtype>(p.sinks_dtype);
+    c.dsinks_dtype = static_cast<ingot_dtype>(p.dsinks_dtype);
+    c.dropout = p.dropout;
     return c;
   }
 

@@ -176,16 +176,16 @@ bool Stack::guards(const void* p) const {
   return b >= mapping_ && b < mapping_ + kPage;
 }
 
-Context Stack::prepare(void (*body)(void*), void* argument) {
+Context context_on(std::byte* top, void (*body)(void*), void* argument) {
   auto address = [](auto* p) { return reinterpret_cast<std::uintptr_t>(p); };
 #if defined(__x86_64__)
-  auto* slots = reinterpret_cast<std::uintptr_t*>(top_) - 9;  // keeps the ABI's 16-byte rule
+  auto* slots = reinterpret_cast<std::uintptr_t*>(top) - 9;  // keeps the ABI's 16-byte rule
   for (int i = 0; i < 9; ++i) slots[i] = 0;
   slots[2] = address(body);      // r13
   slots[3] = address(argument);  // r12
   slots[6] = address(&softmetal_start);
 #else
-  auto* slots = reinterpret_cast<std::uintptr_t*>(top_) - 20;
+  auto* slots = reinterpret_cast<std::uintptr_t*>(top) - 20;
   for (int i = 0; i < 20; ++i) slots[i] = 0;
   slots[0] = address(argument);           // x19
   slots[1] = address(body);               // x20
@@ -193,6 +193,11 @@ Context Stack::prepare(void (*body)(void*), void* argument) {
 #endif
   Context context;
   context.sp = slots;
+  return context;
+}
+
+Context Stack::prepare(void (*body)(void*), void* argument) {
+  Context context = context_on(top_, body, argument);
 #if defined(SOFTMETAL_ASAN)
   __asan_unpoison_memory_region(mapping_ + kPage, mapped_ - kPage);
   context.stack_low = mapping_ + kPage;

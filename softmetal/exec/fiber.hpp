@@ -40,6 +40,10 @@ inline void leave_context(Context& from, Context& to) { softmetal_swap(&from.sp,
 inline void arrived(Context&) {}
 #endif
 
+/// A context that calls body(argument) on the stack that ends at `top`, which is aligned to 64
+/// bytes, when it is entered; body must not return.
+Context context_on(std::byte* top, void (*body)(void*), void* argument);
+
 /// One mapped stack with a guard page below it.
 class __attribute__((visibility("hidden"))) Stack {
  public:

@@ -2,17 +2,17 @@
 // their common part (C++14 without lambdas, exceptions or the standard library).
 //
 // A compiler's own code may define these names before including algorithm/:
+//
 //   INGOT_FN          in front of every function here
-//   INGOT_NAMESPACE   where the names go; the CPU back end includes this folder once per
-//   instruction set INGOT_INDEX       type of a position in a sequence
+//
+//   INGOT_NAMESPACE   where the names go: the CPU back end has one for each instruction set
+//
+//   INGOT_INDEX       type of a position in a sequence
+//
 // and must make exp2_(F), tanh_(F), max_(F, F) and finite_or_(F, F) visible for every number type F
 // it uses (float, or a vector of lanes).
-#if defined(INGOT_DIALECT_H) == defined(INGOT_INCLUDE_AGAIN)
-#ifdef INGOT_DIALECT_H
-#undef INGOT_DIALECT_H
-#else
+#ifndef INGOT_DIALECT_H
 #define INGOT_DIALECT_H
-#endif
 
 #ifndef INGOT_FN
 #define INGOT_FN inline

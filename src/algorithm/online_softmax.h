@@ -1,12 +1,8 @@
 // Online softmax (Milakov and Gimelshein, 2018; FlashAttention, Dao et al., 2022): the running
 // maximum and sum of a row in the base-2 domain, safe for rows that have seen no key yet (maximum
 // -inf). F: float, or a vector of one row a lane.
-#if defined(INGOT_ONLINE_SOFTMAX_H) == defined(INGOT_INCLUDE_AGAIN)
-#ifdef INGOT_ONLINE_SOFTMAX_H
-#undef INGOT_ONLINE_SOFTMAX_H
-#else
+#ifndef INGOT_ONLINE_SOFTMAX_H
 #define INGOT_ONLINE_SOFTMAX_H
-#endif
 
 #include "algorithm/dialect.h"
 

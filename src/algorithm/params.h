@@ -1,11 +1,7 @@
 // Run-time arguments of the score: what changes every call and never compiles anything. Read by
 // hosts and kernels.
-#if defined(INGOT_PARAMS_H) == defined(INGOT_INCLUDE_AGAIN)
-#ifdef INGOT_PARAMS_H
-#undef INGOT_PARAMS_H
-#else
+#ifndef INGOT_PARAMS_H
 #define INGOT_PARAMS_H
-#endif
 
 #include "algorithm/dialect.h"
 
@@ -18,9 +14,10 @@ struct ScoreParams {
   float softcap;  // looked at where Config::softcap
   Index seqlen_q;
   Index seqlen_k;
-  Index band_left;   // row sees cols in [row + band_left, row + band_right]: the causal mask, the
-                     // window and their
-  Index band_right;  // alignment folded into two numbers; see make_score_params
+  // A row sees cols in [row + band_left, row + band_right]: the causal mask, the window and their
+  // alignment folded into two numbers; see make_score_params.
+  Index band_left;
+  Index band_right;
 };
 
 }  // namespace INGOT_NAMESPACE

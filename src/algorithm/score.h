@@ -4,12 +4,8 @@
 //
 // Invariants (property tests): [col_begin(row), col_end(row)) holds exactly the visible cols of a
 // row, the row range those of a col; derivative() is the derivative of value().
-#if defined(INGOT_SCORE_H) == defined(INGOT_INCLUDE_AGAIN)
-#ifdef INGOT_SCORE_H
-#undef INGOT_SCORE_H
-#else
+#ifndef INGOT_SCORE_H
 #define INGOT_SCORE_H
-#endif
 
 #include "algorithm/params.h"
 

@@ -43,7 +43,7 @@ class Backend {
 
  protected:
   /// For devices without streams and buffer objects. Throws Error(invalid_argument).
-  void require_host_call(const Submission& submission) const;
+  void require_host_call(const Submission& submission, const PartInputs& parts) const;
 };
 
 /// Threads of the program's own, as ingot_parallel_region has them.

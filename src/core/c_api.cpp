@@ -9,6 +9,8 @@
 #include "core/c_convert.hpp"
 #include "core/context.hpp"
 #include "core/error.hpp"
+#include "core/float_mode.hpp"
+#include "core/last_error.hpp"
 #include "ingot/ingot.h"
 
 struct ingot_context {
@@ -27,22 +29,17 @@ namespace {
 
 using namespace ingot;
 
-thread_local std::string last_error;
-
 ingot_status record(Code code, const char* message) noexcept {
-  try {
-    last_error = message;
-  } catch (...) {
-    last_error.clear();
-  }
+  set_last_error(message);
   return static_cast<ingot_status>(code);
 }
 
 /// Runs f and turns what it throws into a status; the only place where exceptions end.
 template <class F>
 ingot_status guarded(F&& f) noexcept {
-  last_error.clear();
+  set_last_error("");
   try {
+    const FloatMode mode;
     f();
     return INGOT_OK;
   } catch (const Error& error) {
@@ -89,7 +86,11 @@ void submit_group(const ingot_plan* const* plans, const Args* const* args, std::
                   "args" + index + ".submission.event: must be NULL in a group");
     }
     bound.push_back(&plans[i]->bound);
-    calls.push_back(to_call(given));
+    try {
+      calls.push_back(to_call(given));
+    } catch (const Error& error) {
+      throw Error(error.code(), "args" + index + "." + error.what());
+    }
   }
   group(std::span<const BoundPlan* const>(bound),
         std::span<const typename decltype(calls)::value_type>(calls));
@@ -126,6 +127,19 @@ void init(T* value, std::size_t size) {
   value->struct_size = size;
 }
 
+/// Bytes that may be written to the caller's structure. 0: it is of version 0.1, when this was not
+/// looked at and many callers did not set it.
+std::size_t room_of(const ingot_device_info& info) {
+  if (info.struct_size == 0) return sizeof info;
+  if (info.struct_size < first_size<ingot_device_info>) {
+    throw Error(Code::invalid_argument, "info.struct_size: must be at least " +
+                                            std::to_string(first_size<ingot_device_info>) +
+                                            ", got " + std::to_string(info.struct_size) +
+                                            " (use its _init function)");
+  }
+  return std::min(info.struct_size, sizeof info);
+}
+
 void check_pass(ingot_pass pass) {
   if (pass != INGOT_FORWARD && pass != INGOT_BACKWARD) {
     throw Error(Code::invalid_argument,
@@ -160,7 +174,7 @@ const char* ingot_status_name(ingot_status status) {
   return index < std::size(names) ? names[index] : "unknown";
 }
 
-const char* ingot_last_error(void) { return last_error.c_str(); }
+const char* ingot_last_error(void) { return last_error(); }
 
 void ingot_problem_init_sized(ingot_problem* problem, size_t struct_size) {
   init(problem, struct_size);
@@ -177,6 +191,9 @@ void ingot_backward_args_init_sized(ingot_backward_args* args, size_t struct_siz
 }
 void ingot_context_options_init_sized(ingot_context_options* options, size_t struct_size) {
   init(options, struct_size);
+}
+void ingot_device_info_init_sized(ingot_device_info* info, size_t struct_size) {
+  init(info, struct_size);
 }
 
 ingot_status ingot_context_create(const ingot_context_options* options, ingot_context** context) {
@@ -218,9 +235,13 @@ ingot_status ingot_device_info_get(const ingot_context* context, int32_t index,
                                               std::to_string(devices.size() - 1) + ", got " +
                                               std::to_string(index));
     }
-    init(info, sizeof *info);
-    copy_name(devices[static_cast<std::size_t>(index)]->name(), info->name);
-    copy_name(devices[static_cast<std::size_t>(index)]->description(), info->description);
+    ingot_device_info known{};
+    known.struct_size = room_of(*info);
+    copy_name(devices[static_cast<std::size_t>(index)]->name(), known.name);
+    copy_name(devices[static_cast<std::size_t>(index)]->description(), known.description);
+    char* const end = reinterpret_cast<char*>(&known) + known.struct_size;
+    if (end > known.description) end[-1] = '\0';
+    std::memcpy(info, &known, known.struct_size);
   });
 }
 

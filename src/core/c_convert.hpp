@@ -16,6 +16,9 @@ Problem to_problem(const ingot_problem& c);
 ForwardArgs to_args(const ingot_forward_args& c);
 BackwardArgs to_args(const ingot_backward_args& c);
 
+/// Throws Error(invalid_argument) for a field that is to be zero until it has a meaning.
+void require_zero(std::int64_t field, const char* argument);
+
 inline void require(const void* pointer, const char* argument) {
   if (pointer == nullptr) {
     throw Error(Code::invalid_argument, std::string(argument) + ": must not be NULL");
@@ -36,6 +39,9 @@ inline constexpr std::size_t first_size<ingot_backward_args> =
 template <>
 inline constexpr std::size_t first_size<ingot_context_options> =
     offsetof(ingot_context_options, parallel_region);
+template <>
+inline constexpr std::size_t first_size<ingot_device_info> =
+    offsetof(ingot_device_info, description);  // what can be of use
 
 /// The caller's struct in this version's form. It may be of an earlier version (what it lacks is
 /// zero) or of a later one (what this version does not know must be zero).
@@ -53,6 +59,11 @@ T checked(const T* value, const char* argument) {
     throw Error(Code::invalid_argument, std::string(argument) + ".struct_size: must be at most " +
                                             std::to_string(largest) + ", got " +
                                             std::to_string(size));
+  }
+  if (size % alignof(T) != 0) {
+    throw Error(Code::invalid_argument,
+                std::string(argument) + ".struct_size: must be a multiple of " +
+                    std::to_string(alignof(T)) + ", got " + std::to_string(size));
   }
   const auto* bytes = reinterpret_cast<const unsigned char*>(value);
   if (size > sizeof(T) &&
@@ -77,6 +88,7 @@ auto to_call(const Args& args) {
                 "submission.memory: must be an ingot_memory (0 or 1), got " +
                     std::to_string(submission.memory));
   }
+  require_zero(submission.reserved, "submission.reserved");
   core_args.submission = {submission.stream, submission.encoder, nullptr, submission.cancel,
                           static_cast<Memory>(submission.memory)};
   return core_args;

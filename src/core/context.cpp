@@ -19,7 +19,7 @@ void Backend::backward_group(std::span<const PlannedBackward> calls) {
   for (const PlannedBackward& call : calls) backward(*call.plan, *call.args);
 }
 
-void Backend::require_host_call(const Submission& submission) const {
+void Backend::require_host_call(const Submission& submission, const PartInputs& parts) const {
   const auto refuse = [&](const char* argument, const char* rule) {
     throw Error(Code::invalid_argument, std::string("submission.") + argument + ": must be " +
                                             rule + ", device " + name() +
@@ -28,6 +28,10 @@ void Backend::require_host_call(const Submission& submission) const {
   if (submission.stream != nullptr) refuse("stream", "NULL");
   if (submission.encoder != nullptr) refuse("encoder", "NULL");
   if (submission.memory != Memory::address) refuse("memory", "INGOT_MEMORY_ADDRESS");
+  if (parts.dropout_state != nullptr) {
+    throw Error(Code::invalid_argument, "dropout_state: must be NULL, device " + name() +
+                                            " takes dropout_seed and dropout_offset");
+  }
 }
 
 Context::Context(const ContextOptions& options)
@@ -61,12 +65,12 @@ BoundPlan make_plan(const Context& context, std::string_view device, const Probl
 
 void forward(const BoundPlan& bound, const ForwardArgs& args) {
   validate(bound.plan.problem, args, bound.plan.forward.workspace_bytes);
-  bound.device->forward(bound.plan, args);
+  bound.device->forward(bound.plan, settled(bound.plan.problem, args));
 }
 
 void backward(const BoundPlan& bound, const BackwardArgs& args) {
   validate(bound.plan.problem, args, bound.plan.backward.workspace_bytes);
-  bound.device->backward(bound.plan, args);
+  bound.device->backward(bound.plan, settled(bound.plan.problem, args));
 }
 
 namespace {
@@ -77,6 +81,8 @@ void run_group(std::span<const BoundPlan* const> plans, std::span<const Args> ar
                const PassPlan Plan::* pass, void (Backend::*group)(std::span<const Planned>)) {
   if (plans.empty()) return;
   std::vector<Planned> calls;
+  std::vector<Args> settled_args;
+  settled_args.reserve(plans.size());
   for (std::size_t i = 0; i < plans.size(); ++i) {
     const BoundPlan& bound = *plans[i];
     if (bound.device != plans[0]->device) {
@@ -89,7 +95,8 @@ void run_group(std::span<const BoundPlan* const> plans, std::span<const Args> ar
     } catch (const Error& error) {
       throw Error(error.code(), "args[" + std::to_string(i) + "]." + error.what());
     }
-    calls.push_back({&bound.plan, &args[i]});
+    settled_args.push_back(settled(bound.plan.problem, args[i]));
+    calls.push_back({&bound.plan, &settled_args.back()});
   }
   (plans[0]->device->*group)(calls);
 }

@@ -14,6 +14,10 @@ std::string_view name(Dtype dtype) {
       return "bf16";
     case Dtype::f64:
       return "f64";
+    case Dtype::u8:
+      return "u8";
+    case Dtype::i32:
+      return "i32";
   }
   return "?";
 }
@@ -49,6 +53,10 @@ std::int64_t size_bytes(Dtype dtype) {
       return 2;
     case Dtype::f64:
       return 8;
+    case Dtype::u8:
+      return 1;
+    case Dtype::i32:
+      return 4;
   }
   return 0;
 }
@@ -58,10 +66,26 @@ double multiply_adds(const Problem& p) {
          static_cast<double>(p.seqlen_k) * static_cast<double>(p.head_dim + p.head_dim_v);
 }
 
-void throw_if_cancelled(const Submission& submission) {
-  if (submission.cancel != nullptr && __atomic_load_n(submission.cancel, __ATOMIC_RELAXED) != 0) {
-    throw Error(Code::cancelled, "cancelled: the caller set submission.cancel during the call");
+std::string names_of(const Parts& parts) {
+  const std::pair<const char*, bool> all[] = {
+      {"alibi", parts.alibi},   {"bias", parts.bias},   {"mask", parts.mask},
+      {"prefix", parts.prefix}, {"sinks", parts.sinks}, {"dropout", parts.dropout > 0.0F}};
+  std::string names;
+  for (const auto& [name, is_on] : all) {
+    if (is_on) names += (names.empty() ? "" : ", ") + std::string(name);
   }
+  return names;
+}
+
+void require_no_parts(const Problem& problem, std::string_view device) {
+  if (!problem.parts.any()) return;
+  throw Error(Code::unsupported, "unsupported: " + names_of(problem.parts) + ": device " +
+                                     std::string(device) +
+                                     " does not compute it yet; devices cpu and reference do");
+}
+
+void throw_cancelled() {
+  throw Error(Code::cancelled, "cancelled: the caller set submission.cancel during the call");
 }
 
 }  // namespace ingot

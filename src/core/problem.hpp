@@ -11,7 +11,8 @@
 
 namespace ingot {
 
-enum class Dtype : std::int32_t { f32 = 1, f16 = 2, bf16 = 3, f64 = 4 };
+/// The last two are those of masks and lengths; a caller cannot say them.
+enum class Dtype : std::int32_t { f32 = 1, f16 = 2, bf16 = 3, f64 = 4, u8 = 256, i32 = 257 };
 enum class Causal : std::int32_t { none = 0, top_left = 1, bottom_right = 2 };
 enum class Precision : std::int32_t { highest = 0, high = 1 };
 enum class Pass : std::int32_t { forward = 0, backward = 1 };
@@ -20,6 +21,22 @@ std::string_view name(Dtype dtype);
 std::string_view name(Causal causal);
 std::string_view name(Precision precision);
 std::int64_t size_bytes(Dtype dtype);
+
+/// Sizes of a tensor, [batch, head, row, col].
+using Shape = std::array<std::int64_t, 4>;
+
+/// The parts of attention that a problem turns on and that have tensors of their own
+/// (PartInputs). Their order and meaning: ingot_problem in ingot.h.
+struct Parts {
+  bool alibi = false, mask = false, prefix = false, bias = false, sinks = false;
+  Dtype bias_dtype = Dtype::f32, dbias_dtype = Dtype::f32;
+  Dtype sinks_dtype = Dtype::f32, dsinks_dtype = Dtype::f32;
+  Shape bias_shape{};  ///< every extent 1 or the problem's; looked at if bias is on
+  float dropout = 0.0F;
+
+  bool any() const { return alibi || mask || prefix || bias || sinks || dropout > 0.0F; }
+  bool operator==(const Parts&) const = default;
+};
 
 /// Sizes in elements; see ingot_problem in ingot.h for the meaning of every field. Defaults are
 /// resolved here: no dtype is "default", scale is the number used, softcap 0 means none, windows
@@ -35,6 +52,7 @@ struct Problem {
   float softcap = 0.0F;
   Precision precision = Precision::highest;
   std::int64_t workspace_limit = std::int64_t{5} << 28;
+  Parts parts{};
 
   bool operator==(const Problem&) const = default;
 };
@@ -76,11 +94,19 @@ struct Submission {
   Memory memory = Memory::address;
 };
 
+/// Inputs of Parts; data of a part that is off is null. See ingot_part_tensors.
+struct PartInputs {
+  ConstTensor alibi_slopes, bias, mask, sinks, prefix_len;
+  std::uint64_t dropout_seed = 0, dropout_offset = 0;
+  const std::uint64_t* dropout_state = nullptr;
+};
+
 struct ForwardArgs {
   ConstTensor q, k, v;
   Tensor o, lse;                   ///< lse: f32, data null where not wanted
   std::span<std::byte> workspace;  ///< empty: the back end's own
   Submission submission;
+  PartInputs parts{};
 };
 
 struct BackwardArgs {
@@ -88,17 +114,38 @@ struct BackwardArgs {
   Tensor dq, dk, dv;  ///< data null where not wanted
   std::span<std::byte> workspace;
   Submission submission;
+  PartInputs parts{};
+  Tensor dbias{}, dsinks{};  ///< data null where not wanted
 };
 
 /// Of the forward pass without a mask: a measure of how long a call takes.
 double multiply_adds(const Problem& problem);
 
-/// Throws Error(cancelled) where the caller has asked for it. Cheap: once a unit of work.
-void throw_if_cancelled(const Submission& submission);
+[[noreturn]] void throw_cancelled();
+
+/// Throws Error(cancelled) if the caller has asked for it. A load and a branch: every back end that
+/// looks at it does so once a tile, so that no length of a sequence delays the answer.
+inline void throw_if_cancelled(const Submission& submission) {
+  if (submission.cancel != nullptr && __atomic_load_n(submission.cancel, __ATOMIC_RELAXED) != 0) {
+    throw_cancelled();
+  }
+}
+
+/// The parts that are on, for sentences: "alibi, bias".
+std::string names_of(const Parts& parts);
+
+/// Throws Error(unsupported), for a device that computes none of the parts.
+void require_no_parts(const Problem& problem, std::string_view device);
 
 /// Throws Error(invalid_argument) with the argument, the rule and the value.
 void validate(const Problem& problem);
 void validate(const Problem& problem, const ForwardArgs& args, std::size_t workspace_needed);
 void validate(const Problem& problem, const BackwardArgs& args, std::size_t workspace_needed);
+
+/// What a back end gets of arguments that are valid: strides of dimensions of extent 1, and of
+/// tensors without elements, are 0 (of head_dim: 1), so that no arithmetic meets what the caller
+/// left there.
+ForwardArgs settled(const Problem& problem, ForwardArgs args);
+BackwardArgs settled(const Problem& problem, BackwardArgs args);
 
 }  // namespace ingot

@@ -3,10 +3,12 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 
 #include "core/plan.hpp"
 #include "core/problem.hpp"
+#include "cpu/parts.hpp"
 
 namespace ingot {
 
@@ -20,13 +22,15 @@ struct BackwardLayout {
   std::int64_t chunk = 0;           ///< keys the accumulators dk and dv hold, a multiple of block_n
 
   std::int64_t q = 0, q_t = 0, dq_t = 0, dout = 0,
-               dout_t = 0;          ///< of the block of query rows; _t: [head_dim][block_m]
-  std::int64_t lse = 0, delta = 0;  ///< [block_m]
-  std::int64_t seen_first = 0, seen_end = 0;  ///< [block_m]: what the rows see of the tile
-  std::int64_t ones = 0;                      ///< [block_m]
-  std::int64_t k = 0, v = 0;                  ///< of the tile's keys
-  std::int64_t p = 0, ds = 0;                 ///< the tile, [block_n][block_m]
-  std::int64_t dk = 0, dv = 0;                ///< [chunk][head_dim], f32
+               dout_t = 0;  ///< of the block of query rows; _t: [head_dim][block_m]
+  std::int64_t lse = 0, lse_low = 0, delta = 0;  ///< [block_m]; lse + lse_low, base 2, is lse
+  std::int64_t seen_first = 0, seen_end = 0;     ///< [block_m]: what the rows see of the tile
+  std::int64_t ones = 0;                         ///< [block_m]
+  std::int64_t k = 0, v = 0;                     ///< of the tile's keys
+  std::int64_t p = 0, ds = 0;                    ///< the tile, [block_n][block_m]
+  PartTilesLayout parts;                         ///< likewise
+  std::int64_t dscore = -1;                      ///< likewise, sums of dbias; -1: no bias
+  std::int64_t dk = 0, dv = 0;                   ///< [chunk][head_dim], f32
   std::int64_t total = 0;
 };
 
@@ -37,17 +41,39 @@ constexpr std::int64_t padded_row(std::int64_t elements) {
   return 16 * (vectors | 1);
 }
 
-BackwardLayout make_backward_layout(std::int64_t head_dim, std::int64_t head_dim_v,
-                                    std::int64_t block_m, std::int64_t block_n, std::int64_t chunk);
+BackwardLayout make_backward_layout(const Problem& problem, std::int64_t block_m,
+                                    std::int64_t block_n, std::int64_t chunk);
 
 /// The layout a pass was planned with.
 BackwardLayout backward_layout(const Problem& problem, const PassPlan& pass);
+
+/// The backward pass makes weights as exp(score - lse). An lse of more than this, rounded to f32,
+/// is off by 2^-18 or more, and so are they: from here on they are made from sums of its own.
+constexpr std::int64_t large_lse = 128;
+
+inline bool is_large_lse(float lse) {
+  return std::isfinite(lse) && std::fabs(lse) > static_cast<float>(large_lse);
+}
+
+/// lse of every row in two numbers, base 2, at the start of the workspace: a plane of the first and
+/// one of the second. They are made only where some |lse| is large (backward_lse-inl.h). Without
+/// keys there is none.
+constexpr std::int64_t split_lse_plane(const Problem& p) {
+  if (p.seqlen_k == 0) return 0;
+  return (p.batch * p.num_heads * p.seqlen_q + 15) / 16 * 16;
+}
+constexpr std::int64_t split_lse_floats(const Problem& p) { return 2 * split_lse_plane(p); }
+constexpr std::int64_t split_lse_index(const Problem& p, std::int64_t batch, std::int64_t head,
+                                       std::int64_t row) {
+  return (batch * p.num_heads + head) * p.seqlen_q + row;
+}
 
 /// The arguments of every unit of a call.
 struct BackwardCall {
   const Problem& problem;
   const BackwardArgs& args;
   const BackwardLayout& layout;
+  const float* split_lse = nullptr;  ///< null: lse as it was given is exact enough
 };
 
 /// One unit: the tiles of query heads x query rows x keys of one (batch, kv head), and which
@@ -59,6 +85,7 @@ struct BackwardUnit {
   std::int64_t row_first = 0, row_end = 0;
   std::int64_t col_first = 0, col_end = 0;
   bool dq = false, dkv = false;
+  bool dbias = false;  ///< straight into the tensor: bias is not broadcast
 };
 
 }  // namespace ingot

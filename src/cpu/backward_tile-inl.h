@@ -9,6 +9,7 @@
 #endif
 
 #include "cpu/backward_layout.hpp"
+#include "cpu/parts-inl.h"
 #include "cpu/tile-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -27,19 +28,25 @@ struct BackwardTile {
   Index cols = 0;                      // keys
   Index row_first = 0, row_end = 0;    // rows that see one of the keys at least
   Index lane_first = 0, lane_end = 0;  // those rows in whole vectors
-  bool edge = false;                   // some pair of the tile is not visible
+  bool edge = false;   // some pair of the tile is not visible, or lse_low of some row is not 0
+  bool parts = false;  // s.parts has been filled
+  const float* seen = nullptr;  // s.parts.seen if the mask hides some pairs
+  bool dout_finite = true;
   KeyRows k, v;
   float* dk = nullptr;  // sums of the tile's first key; null: not wanted
   float* dv = nullptr;
+  float* dscore = nullptr;  // sums of what dbias gets, [cols][ld_m]; null: not wanted
   bool dq = false;
 
-  bool needs_ds() const { return dq || dk != nullptr; }
+  bool needs_ds() const { return dq || dk != nullptr || dscore != nullptr; }
 };
 
 /// The tiles in a worker's scratch.
 struct BackwardScratch {
-  float *q, *q_t, *dq_t, *dout, *dout_t, *lse, *delta, *seen_first, *seen_end, *ones, *k, *v, *p,
-      *ds, *dk, *dv;
+  float *q, *q_t, *dq_t, *dout, *dout_t, *lse, *lse_low, *delta, *seen_first, *seen_end, *ones, *k,
+      *v, *p, *ds, *dk, *dv;
+  PartTiles parts;
+  float* dscore;
 
   BackwardScratch(const BackwardLayout& l, float* base)
       : q(base + l.q),
@@ -48,6 +55,7 @@ struct BackwardScratch {
         dout(base + l.dout),
         dout_t(base + l.dout_t),
         lse(base + l.lse),
+        lse_low(base + l.lse_low),
         delta(base + l.delta),
         seen_first(base + l.seen_first),
         seen_end(base + l.seen_end),
@@ -57,7 +65,9 @@ struct BackwardScratch {
         p(base + l.p),
         ds(base + l.ds),
         dk(base + l.dk),
-        dv(base + l.dv) {}
+        dv(base + l.dv),
+        parts(l.parts, base),
+        dscore(l.dscore < 0 ? nullptr : base + l.dscore) {}
 };
 
 constexpr Index whole_vectors(Index elements) { return (elements + kLanes - 1) / kLanes * kLanes; }
@@ -66,59 +76,96 @@ HWY_INLINE Vec zero_unless(hn::Mask<Vec::Tag> keep, Vec x) {
   return Vec(hn::IfThenElseZero(keep, x.raw));
 }
 
-/// P = exp2(value - lse) and dS = P * (dP - delta) * derivative, in place, for key j and the rows
-/// of one vector. On an edge, pairs that are not visible become 0, and the result is 0 where the
-/// scores were finite, visible or not, else NaN.
-template <class Config, bool kEdge, bool kNeedsDs>
-HWY_INLINE Vec weigh(const ScoreFactors& factors, const BackwardScratch& s, Index ld, Index j,
-                     Index m) {
-  float* const p_at = s.p + j * ld + m;
-  float* const ds_at = s.ds + j * ld + m;
-  const Vec score = Vec::load(p_at);
-  const Vec value = value_log2<Config>(factors, score);
-  Vec finite = score * 0.0F;
-  Vec p = exp2_(value - Vec::load(s.lse + m));
-  Vec ds(0.0F);
+/// What the passes over a tile read and write for key j and the rows of one vector, from row m on.
+struct TilePlace {
+  Index j, m, at;  // at: in the tiles
+};
+
+/// Lanes whose pair is visible.
+HWY_INLINE hn::Mask<Vec::Tag> visible_lanes(const BackwardTile& t, const BackwardScratch& s,
+                                            const TilePlace& place) {
+  const Vec col(static_cast<float>(place.j));
+  const auto in_band = hn::And(hn::Ge(col.raw, Vec::load(s.seen_first + place.m).raw),
+                               hn::Lt(col.raw, Vec::load(s.seen_end + place.m).raw));
+  if (t.seen == nullptr) return in_band;
+  const auto hidden = hn::Eq(Vec::load(t.seen + place.at).raw, hn::Zero(Vec::Tag()));
+  return hn::AndNot(hidden, in_band);
+}
+
+/// P = exp2(value - lse) and dS = P * (dP - delta) * derivative, in place. On an edge, pairs that
+/// are not visible become 0, lse is the sum of two numbers, and the result is 0 where the scores
+/// were finite, visible or not, else NaN. kParts: the tiles of the parts take part, and what dbias
+/// gets is added to t.dscore.
+template <class Score, bool kEdge, bool kNeedsDs, bool kParts>
+HWY_INLINE Vec weigh(const ScoreFactors& factors, const BackwardTile& t, const BackwardScratch& s,
+                     const TilePlace& place) {
+  const Index at = place.at, m = place.m;
+  const Vec score = Vec::load(s.p + at);
+  const Vec value = value_log2<Score>(factors, score);
+  Vec whole = value;
+  if constexpr (kParts) {
+    if (s.parts.added != nullptr) whole = fma_(Vec::load(s.parts.added + at), Vec(kLog2E), value);
+  }
+  Vec exponent = whole - Vec::load(s.lse + m);
+  if constexpr (kEdge) exponent = exponent - Vec::load(s.lse_low + m);
+  Vec p = exp2_(exponent);
+  Vec dp(0.0F);
+  if constexpr (kNeedsDs) dp = Vec::load(s.ds + at);
+  Vec kept = p;
+  if constexpr (kParts) {
+    if (s.parts.kept != nullptr) {
+      const Vec factor = Vec::load(s.parts.kept + at);
+      kept = p * factor;
+      dp = dp * factor;
+    }
+  }
+  Vec dscore(0.0F), ds(0.0F);
   if constexpr (kNeedsDs) {
-    const Vec dp = Vec::load(ds_at);
-    ds = p * (dp - Vec::load(s.delta + m)) * derivative<Config>(factors, value);
-    finite = fma_(dp, Vec(0.0F), finite);
+    dscore = p * (dp - Vec::load(s.delta + m));
+    ds = dscore * derivative<Score>(factors, value);
   }
   if constexpr (kEdge) {
-    const Vec col(static_cast<float>(j));
-    const auto visible_lanes = hn::And(hn::Ge(col.raw, Vec::load(s.seen_first + m).raw),
-                                       hn::Lt(col.raw, Vec::load(s.seen_end + m).raw));
-    p = zero_unless(visible_lanes, p);
-    ds = zero_unless(visible_lanes, ds);
+    const auto visible = visible_lanes(t, s, place);
+    kept = zero_unless(visible, kept);
+    dscore = zero_unless(visible, dscore);
+    ds = zero_unless(visible, ds);
   }
-  p.store(p_at);
-  if constexpr (kNeedsDs) ds.store(ds_at);
-  return finite;
+  kept.store(s.p + at);
+  if constexpr (kNeedsDs) ds.store(s.ds + at);
+  if constexpr (kParts && kNeedsDs) {
+    if (t.dscore != nullptr) (Vec::load(t.dscore + at) + dscore).store(t.dscore + at);
+  }
+  return score * 0.0F;
 }
 
 /// All pairs of the tile. False on an edge where a score is not finite.
-template <class Config, bool kEdge, bool kNeedsDs>
+template <class Score, bool kEdge, bool kNeedsDs, bool kParts = false>
 bool make_weights(const ScoreFactors& factors, const BackwardTile& t, const BackwardScratch& s,
                   Index ld) {
   Vec finite(0.0F);
   for (Index j = 0; j < t.cols; ++j) {
     for (Index m = t.lane_first; m < t.lane_end; m += kLanes) {
-      const Vec of_vector = weigh<Config, kEdge, kNeedsDs>(factors, s, ld, j, m);
+      const Vec of_vector =
+          weigh<Score, kEdge, kNeedsDs, kParts>(factors, t, s, {j, m, j * ld + m});
       if constexpr (kEdge) finite = finite + of_vector;
     }
   }
   return !any_differs(finite, Vec(0.0F));
 }
 
-template <class Config>
+template <class Score>
 bool make_weights(const ScoreFactors& factors, const BackwardTile& t, const BackwardScratch& s,
                   Index ld) {
-  if (t.needs_ds()) {
-    return t.edge ? make_weights<Config, true, true>(factors, t, s, ld)
-                  : make_weights<Config, false, true>(factors, t, s, ld);
+  if (t.parts) {
+    return t.edge ? make_weights<Score, true, true, true>(factors, t, s, ld)
+                  : make_weights<Score, false, true, true>(factors, t, s, ld);
   }
-  return t.edge ? make_weights<Config, true, false>(factors, t, s, ld)
-                : make_weights<Config, false, false>(factors, t, s, ld);
+  if (t.needs_ds()) {
+    return t.edge ? make_weights<Score, true, true>(factors, t, s, ld)
+                  : make_weights<Score, false, true>(factors, t, s, ld);
+  }
+  return t.edge ? make_weights<Score, true, false>(factors, t, s, ld)
+                : make_weights<Score, false, false>(factors, t, s, ld);
 }
 
 /// S^T = K Q^T and dP^T = V dO^T.
@@ -196,12 +243,15 @@ inline void add_gradients(const BackwardLayout& l, const Problem& problem, const
 
 /// As add_gradients, pair by pair and visible ones alone: where an operand is infinite or NaN, a
 /// product with the zero of a pair that is not visible would carry it into rows that never see it.
+/// The operands are k and q, whose scores tell, and dout: never what is there only for some
+/// outputs.
 inline void add_visible_gradients(const BackwardLayout& l, const Problem& problem,
                                   const BackwardTile& t, const BackwardScratch& s) {
   for (Index j = 0; j < t.cols; ++j) {
     for (Index m = t.row_first; m < t.row_end; ++m) {
       const auto col = static_cast<float>(j);
       if (col < s.seen_first[m] || col >= s.seen_end[m]) continue;
+      if (t.seen != nullptr && t.seen[j * l.ld_m + m] == 0.0F) continue;
       const float p = s.p[j * l.ld_m + m];
       const float ds = s.ds[j * l.ld_m + m];
       if (t.dv != nullptr) {
@@ -220,12 +270,13 @@ inline void add_visible_gradients(const BackwardLayout& l, const Problem& proble
   }
 }
 
-template <class Config>
-void backward_tile(const BackwardLayout& l, const Problem& problem, const ScoreFactors& factors,
-                   const BackwardTile& t, const BackwardScratch& s) {
+inline void backward_tile(const BackwardLayout& l, const Problem& problem,
+                          const ScoreFactors& factors, const BackwardTile& t,
+                          const BackwardScratch& s) {
   multiply_scores_of_tile(l, problem, t, s);
-  const bool finite = make_weights<Config>(factors, t, s, l.ld_m);
-  if (t.edge && !finite) {
+  const bool finite = problem.softcap > 0.0F ? make_weights<CappedScore>(factors, t, s, l.ld_m)
+                                             : make_weights<PlainScore>(factors, t, s, l.ld_m);
+  if (t.edge && !(finite && t.dout_finite)) {
     add_visible_gradients(l, problem, t, s);
   } else {
     add_gradients(l, problem, t, s);

@@ -6,6 +6,7 @@
 #include <hwy/foreach_target.h>
 
 #include <algorithm>
+#include <type_traits>
 
 #include "cpu/copy-inl.h"
 #include "cpu/half-inl.h"
@@ -129,6 +130,13 @@ void load_lanes_of(const ConstRows& from, const Part& part, float scale, float* 
     const Index rows = std::min(kLanes, part.rows - r);
     for (Index d = 0; d < part.dims; d += kStripDims) {
       const Index dims = std::min(kStripDims, part.dims - d);
+      if constexpr (std::is_same_v<T, float>) {
+        if (from.dim_stride == 1 && scale == 1.0F) {
+          transpose(first + r * from.row_stride + d, from.row_stride, tile + d * tile_dim + r,
+                    tile_dim, rows, dims);
+          continue;
+        }
+      }
       for (Index i = 0; i < rows; ++i) {
         float* const line = strip + i * kStripDims;
         load_row(first + (r + i) * from.row_stride + d * from.dim_stride, from.dim_stride, dims,
@@ -176,6 +184,8 @@ void load_rows(const ConstRows& from, const Part& part, float* tile, Index tile_
       return load_rows_of<F16>(from, part, tile, tile_row, padded_dims);
     case Dtype::bf16:
       return load_rows_of<Bf16>(from, part, tile, tile_row, padded_dims);
+    case Dtype::u8:
+      return load_rows_of<std::uint8_t>(from, part, tile, tile_row, padded_dims);
     default:
       return load_rows_of<float>(from, part, tile, tile_row, padded_dims);
   }
@@ -187,6 +197,8 @@ void load_lanes(const ConstRows& from, const Part& part, float scale, float* til
       return load_lanes_of<F16>(from, part, scale, tile, tile_dim);
     case Dtype::bf16:
       return load_lanes_of<Bf16>(from, part, scale, tile, tile_dim);
+    case Dtype::u8:
+      return load_lanes_of<std::uint8_t>(from, part, scale, tile, tile_dim);
     default:
       return load_lanes_of<float>(from, part, scale, tile, tile_dim);
   }

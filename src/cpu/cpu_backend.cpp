@@ -48,7 +48,7 @@ class CpuBackend final : public Backend {
   Plan plan(const Problem& problem) const override { return plan_cpu(problem, caps_); }
 
   void forward(const Plan& plan, const ForwardArgs& args) override {
-    require_host_call(args.submission);
+    require_host_call(args.submission, args.parts);
     Threads& threads = own_threads();
     if (!args.workspace.empty()) return run_forward(plan, args, threads.pool, args.workspace);
     const WorkspacePool::Lease lease = threads.workspace.take(plan.forward.workspace_bytes);
@@ -56,7 +56,7 @@ class CpuBackend final : public Backend {
   }
 
   void backward(const Plan& plan, const BackwardArgs& args) override {
-    require_host_call(args.submission);
+    require_host_call(args.submission, args.parts);
     Threads& threads = own_threads();
     if (!args.workspace.empty()) return run_backward(plan, args, threads.pool, args.workspace);
     const WorkspacePool::Lease lease = threads.workspace.take(plan.backward.workspace_bytes);
@@ -99,13 +99,9 @@ class CpuBackend final : public Backend {
     WorkspacePool workspace;
   };
 
-  /// In the child of a fork the parent's threads are gone, a parallel region's too, and its locks
-  /// in any state: what the parent left is abandoned and made anew, once.
+  /// In the child of a fork the parent's threads are gone, a parallel region's too.
   Threads& own_threads() {
-    Threads* threads = threads_.load();
-    if (threads->forks == fork_count()) return *threads;
-    auto fresh = std::make_unique<Threads>(caps_.threads);
-    return threads_.compare_exchange_strong(threads, fresh.get()) ? *fresh.release() : *threads;
+    return of_this_process(threads_, [&] { return std::make_unique<Threads>(caps_.threads); });
   }
 
   const CpuCaps caps_;

@@ -21,6 +21,8 @@ constexpr std::int64_t most_decode_rows = 8;
 // than this many keys.
 constexpr std::int64_t enough_units = 32;
 constexpr std::int64_t fewest_keys_per_chunk = 1024;
+// An f32 sum of equal terms stops growing at 2^24 of them; those of chunks are added afterwards.
+constexpr std::int64_t most_keys_per_chunk = 1 << 22;
 
 std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 std::int64_t round_up(std::int64_t a, std::int64_t b) { return ceil_div(a, b) * b; }
@@ -52,8 +54,12 @@ std::int64_t choose_split(const Problem& p, std::int64_t block_m) {
   const std::int64_t blocks = make_forward_grid(p, block_m, 1).blocks;
   if (blocks == 0) return 1;
   const std::int64_t wanted = ceil_div(enough_units, blocks);
-  const std::int64_t keys = is_few_rows(p) ? fewest_keys_per_chunk / 2 : fewest_keys_per_chunk;
-  return std::clamp<std::int64_t>(p.seqlen_k / keys, 1, wanted);
+  if (!is_few_rows(p)) {
+    return std::clamp<std::int64_t>(p.seqlen_k / fewest_keys_per_chunk, 1, wanted);
+  }
+  const std::int64_t split =
+      std::clamp<std::int64_t>(p.seqlen_k / (fewest_keys_per_chunk / 2), 1, wanted);
+  return std::max(split, ceil_div(p.seqlen_k, most_keys_per_chunk));
 }
 
 std::string text(std::int64_t n) { return std::to_string(n); }
@@ -93,6 +99,9 @@ void explain(PassPlan& pass, const Problem& p, const CpuCaps& caps) {
     pass.why.push_back(
         "masked: tiles outside the mask are skipped, those on its edge are tested per pair");
   }
+  if (p.parts.any()) {
+    pass.why.push_back(names_of(p.parts) + ": by passes over a tile of scores in the L1 cache");
+  }
 }
 
 }  // namespace
@@ -109,15 +118,17 @@ PassPlan plan_forward(const Problem& problem, const CpuCaps& caps) {
   c.split_k = choose_split(problem, c.block_m);
   c.masked = is_masked(make_score_params(problem.scale, problem.softcap, problem.seqlen_q,
                                          problem.seqlen_k, static_cast<int>(problem.causal),
-                                         problem.window_left, problem.window_right));
+                                         problem.window_left, problem.window_right)) ||
+             problem.parts.mask;
   c.softcap = problem.softcap > 0;
   c.convert_kv = needs_conversion(problem);
   const ForwardGrid grid = make_forward_grid(problem, c.block_m, c.split_k);
   pass.units = grid.units();
   const std::int64_t workers =
       std::min<std::int64_t>(caps.threads, std::max<std::int64_t>(pass.units, 1));
-  const std::int64_t scratch = is_decode(c) ? make_decode_layout(c, caps.lanes).total
-                                            : make_forward_layout(c, caps.lanes).total;
+  const std::int64_t scratch = is_decode(c)
+                                   ? make_decode_layout(problem.parts, c, caps.lanes).total
+                                   : make_forward_layout(problem.parts, c, caps.lanes).total;
   std::int64_t floats = workers * scratch;
   if (c.split_k > 1) floats += partials_floats(grid, c);
   pass.workspace_bytes = static_cast<std::size_t>(floats) * sizeof(float);
@@ -170,7 +181,7 @@ RowBlock row_block(const Problem& p, const ForwardGrid& grid, std::int64_t block
   return block;
 }
 
-DecodeLayout make_decode_layout(const Config& c, std::int64_t lanes) {
+DecodeLayout make_decode_layout(const Parts& parts, const Config& c, std::int64_t lanes) {
   DecodeLayout l;
   l.ld_q = round_up(c.head_dim, lanes);
   l.ld_v = round_up(c.head_dim_v, lanes);
@@ -187,10 +198,11 @@ DecodeLayout make_decode_layout(const Config& c, std::int64_t lanes) {
   l.row_sum = take(c.block_m);
   l.k = take(c.block_n * l.ld_q);
   l.v = take(c.block_n * l.ld_v);
+  l.parts = make_part_tiles(parts, c.block_m * l.ld_s, take);
   return l;
 }
 
-ForwardLayout make_forward_layout(const Config& c, std::int64_t lanes) {
+ForwardLayout make_forward_layout(const Parts& parts, const Config& c, std::int64_t lanes) {
   ForwardLayout l;
   l.panel = std::min(c.block_m, panel_vectors * lanes);
   l.panels = ceil_div(c.block_m, l.panel);
@@ -208,6 +220,7 @@ ForwardLayout make_forward_layout(const Config& c, std::int64_t lanes) {
   l.ld_v = 16 * (ceil_div(c.head_dim_v, 16) | 1);
   l.k = take(c.block_n * l.ld_k);
   l.v = take(c.block_n * l.ld_v);
+  l.parts = make_part_tiles(parts, c.block_n * l.panel, take);
   return l;
 }
 

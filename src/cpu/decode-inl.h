@@ -18,6 +18,7 @@
 #include "cpu/forward.hpp"
 #include "cpu/half-inl.h"
 #include "cpu/merge-inl.h"
+#include "cpu/parts-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace ingot::HWY_NAMESPACE {
@@ -120,7 +121,6 @@ HWY_INLINE void add_weighted_rows(const float* p, Index ld_p, Stream<T> v, Index
     add_weighted<kRows, 1>(p, ld_p, v, first, end, o + d, ld_o);
 }
 
-template <class Variant>
 class DecodeUnit {
  public:
   DecodeUnit(const ForwardCall& call, Index unit, float* scratch);
@@ -131,9 +131,13 @@ class DecodeUnit {
   template <class T>
   void score_rows(const Stream<T>& k, Index cols);
   void scores(const ConstRows& k, Index col, Index cols);
+  template <class Score>
+  Vec value_row(Index r, Index col, Index cols);
   bool weigh_row(Index r, Index col, Index cols);
   template <class T>
   void add_rows(const Stream<T>& v, Index col, Index cols, bool full);
+  template <class T>
+  void add_shown(const Stream<T>& v, Index r, Index first, Index end);
   void add_values(const ConstRows& v, Index col, Index cols, bool full);
   void finish_row(Index r);
 
@@ -144,22 +148,23 @@ class DecodeUnit {
   const DecodeLayout& layout_;
   const Index unit_;
   const RowBlock block_;
-  const ScoreParams params_;
+  const PartReader parts_;
+  const Band band_;
   const ScoreFactors factors_;
+  const PartTiles tiles_;
   float *const q_, *const o_, *const scores_, *const row_max_, *const row_sum_, *const k_copy_,
                                                                                     *const v_copy_;
 };
 
-template <class Variant>
-DecodeUnit<Variant>::DecodeUnit(const ForwardCall& call, Index unit, float* scratch)
+inline DecodeUnit::DecodeUnit(const ForwardCall& call, Index unit, float* scratch)
     : call_(call),
       layout_(call.decode_layout),
       unit_(unit),
       block_(row_block(call.problem, call.grid, call.config.block_m, unit / call.grid.split_k)),
-      params_(make_score_params(call.problem.scale, call.problem.softcap, call.problem.seqlen_q,
-                                call.problem.seqlen_k, static_cast<int>(call.problem.causal),
-                                call.problem.window_left, call.problem.window_right)),
-      factors_(make_score_factors(params_)),
+      parts_(call.problem, call.args.parts, block_.batch),
+      band_(parts_.band()),
+      factors_(make_score_factors(band_.p)),
+      tiles_(layout_.parts, scratch),
       q_(scratch + layout_.q),
       o_(scratch + layout_.o),
       scores_(scratch + layout_.scores),
@@ -168,18 +173,18 @@ DecodeUnit<Variant>::DecodeUnit(const ForwardCall& call, Index unit, float* scra
       k_copy_(scratch + layout_.k),
       v_copy_(scratch + layout_.v) {}
 
-template <class Variant>
-void DecodeUnit<Variant>::run() {
+inline void DecodeUnit::run() {
   load_queries();
   const Config& c = call_.config;
   const Index chunk = unit_ % call_.grid.split_k * call_.grid.keys_per_chunk;
-  const Index begin = std::max(col_begin(params_, block_.row), chunk);
+  const Index begin = std::max(band_.col_begin(block_.row), chunk);
   const Index end =
-      std::min(col_end(params_, block_.row + block_.rows - 1), chunk + call_.grid.keys_per_chunk);
+      std::min(band_.col_end(block_.row + block_.rows - 1), chunk + call_.grid.keys_per_chunk);
   const Index head_kv = block_.head / (call_.problem.num_heads / call_.problem.num_heads_kv);
   const ConstRows k = head_rows(call_.args.k, call_.problem.k, block_.batch, head_kv);
   const ConstRows v = head_rows(call_.args.v, call_.problem.v, block_.batch, head_kv);
   for (Index col = begin; col < end; col += c.block_n) {
+    throw_if_cancelled(call_.args.submission);
     const Index cols = std::min(c.block_n, end - col);
     scores(k, col, cols);
     bool full = true;
@@ -189,16 +194,18 @@ void DecodeUnit<Variant>::run() {
   for (Index r = 0; r < block_.lanes(); ++r) finish_row(r);
 }
 
-template <class Variant>
-void DecodeUnit<Variant>::load_queries() {
+inline void DecodeUnit::load_queries() {
   const Config& c = call_.config;
   for (Index r = 0; r < block_.lanes(); ++r) {
     const ConstRows q = head_rows(call_.args.q, call_.problem.q, block_.batch, head_of(r));
     load_rows(q, {row_of(r), 1, c.head_dim}, q_ + r * layout_.ld_q, layout_.ld_q, layout_.ld_q);
   }
   std::fill_n(o_, block_.lanes() * layout_.ld_v, 0.0F);
-  std::fill_n(row_max_, block_.lanes(), kMinusInfinity);
-  std::fill_n(row_sum_, block_.lanes(), 0.0F);
+  const bool first_chunk = unit_ % call_.grid.split_k == 0;  // a row's sink counts once
+  for (Index r = 0; r < block_.lanes(); ++r) {
+    row_max_[r] = first_chunk ? parts_.sink(head_of(r)) : kMinusInfinity;
+    row_sum_[r] = row_max_[r] == kMinusInfinity ? 0.0F : 1.0F;
+  }
 }
 
 inline constexpr Index kBytesAhead = 6144;
@@ -222,9 +229,8 @@ HWY_INLINE void with_stream(const ConstRows& rows, Index col, Index cols, Index 
   }
 }
 
-template <class Variant>
 template <class T>
-void DecodeUnit<Variant>::score_rows(const Stream<T>& k, Index cols) {
+void DecodeUnit::score_rows(const Stream<T>& k, Index cols) {
   const Index ld = layout_.ld_s;
   Index r = 0;
   for (; r + 4 <= block_.lanes(); r += 4) {
@@ -235,37 +241,49 @@ void DecodeUnit<Variant>::score_rows(const Stream<T>& k, Index cols) {
   }
 }
 
-template <class Variant>
-void DecodeUnit<Variant>::scores(const ConstRows& k, Index col, Index cols) {
+inline void DecodeUnit::scores(const ConstRows& k, Index col, Index cols) {
   with_stream(k, col, cols, call_.config.head_dim, k_copy_, layout_.ld_q,
               [&](const auto& stream) HWY_ATTR { score_rows(stream, cols); });
 }
 
-// Scores of one row become weights; O and the sum so far are corrected. Does the row see the whole
-// tile?
-template <class Variant>
-bool DecodeUnit<Variant>::weigh_row(Index r, Index col, Index cols) {
-  const Index first = clamp_index(col_begin(params_, row_of(r)) - col, 0, cols);
-  const Index end = clamp_index(col_end(params_, row_of(r)) - col, 0, cols);
+// Scores of one row become values in the base-2 domain, -inf for what the row does not see. Returns
+// the largest of every lane.
+template <class Score>
+Vec DecodeUnit::value_row(Index r, Index col, Index cols) {
+  const Vec first(static_cast<float>(clamp_index(band_.col_begin(row_of(r)) - col, 0, cols)));
+  const Vec end(static_cast<float>(clamp_index(band_.col_end(row_of(r)) - col, 0, cols)));
   float* const row = scores_ + r * layout_.ld_s;
+  const PartTiles parts = tiles_.from(r * layout_.ld_s);
   const Vec minus_infinity(kMinusInfinity);
   Vec highest = minus_infinity;
   for (Index j = 0; j < cols; j += kLanes) {
-    const Vec value = value_log2<Variant>(factors_, Vec::load(row + j));
+    Vec value = value_log2<Score>(factors_, Vec::load(row + j));
+    if (parts.added != nullptr) value = fma_(Vec::load(parts.added + j), Vec(kLog2E), value);
+    if (parts.seen != nullptr) value = where_set(Vec::load(parts.seen + j), value, minus_infinity);
     const Vec seen =
-        where_inside(counted_from(static_cast<float>(j)), Vec(static_cast<float>(first)),
-                     Vec(static_cast<float>(end)), value, minus_infinity);
+        where_inside(counted_from(static_cast<float>(j)), first, end, value, minus_infinity);
     seen.store(row + j);
     highest = max_(highest, seen);
   }
+  return highest;
+}
+
+// Scores of one row become weights; O and the sum so far are corrected. Does the row see the whole
+// tile?
+inline bool DecodeUnit::weigh_row(Index r, Index col, Index cols) {
+  const PartTiles parts = tiles_.from(r * layout_.ld_s);
+  if (call_.problem.parts.any()) parts_.load_row(head_of(r), row_of(r), col, cols, parts);
+  float* const row = scores_ + r * layout_.ld_s;
+  const Vec highest = call_.problem.softcap > 0.0F ? value_row<CappedScore>(r, col, cols)
+                                                   : value_row<PlainScore>(r, col, cols);
   OnlineSoftmax<float> softmax{row_max_[r], row_sum_[r]};
   const float correction = softmax.raise_max(largest_lane(highest));
   const Vec offset(softmax.offset());
   Vec sum(0.0F);
   for (Index j = 0; j < cols; j += kLanes) {
     const Vec p = exp2_(Vec::load(row + j) - offset);
-    p.store(row + j);
     sum = sum + p;
+    (parts.kept == nullptr ? p : p * Vec::load(parts.kept + j)).store(row + j);
   }
   row_max_[r] = softmax.row_max;
   row_sum_[r] = softmax.row_sum + sum_of_lanes(sum);
@@ -273,35 +291,50 @@ bool DecodeUnit<Variant>::weigh_row(Index r, Index col, Index cols) {
     float* const o = o_ + r * layout_.ld_v;
     for (Index d = 0; d < layout_.ld_v; d += kLanes) (Vec::load(o + d) * correction).store(o + d);
   }
-  return first == 0 && end == cols;
+  const bool in_band = band_.col_begin(row_of(r)) <= col && band_.col_end(row_of(r)) >= col + cols;
+  return in_band && parts_.look_at_mask({0, 1, head_of(r), row_of(r)}, col, cols) == Shown::all;
 }
 
 // O += P V. Where some rows do not see the whole tile, row by row over what it sees: 0 times an Inf
 // or NaN that is not visible must not reach it.
-template <class Variant>
 template <class T>
-void DecodeUnit<Variant>::add_rows(const Stream<T>& v, Index col, Index cols, bool full) {
+void DecodeUnit::add_rows(const Stream<T>& v, Index col, Index cols, bool full) {
   const Index ld = layout_.ld_v;
   Index r = 0;
   for (; full && r + 4 <= block_.lanes(); r += 4) {
     add_weighted_rows<4>(scores_ + r * layout_.ld_s, layout_.ld_s, v, 0, cols, ld, o_ + r * ld, ld);
   }
   for (; r < block_.lanes(); ++r) {
-    const Index first = clamp_index(col_begin(params_, row_of(r)) - col, 0, cols);
-    const Index end = clamp_index(col_end(params_, row_of(r)) - col, 0, cols);
-    add_weighted_rows<1>(scores_ + r * layout_.ld_s, layout_.ld_s, v, first, end, ld, o_ + r * ld,
-                         ld);
+    const Index first = clamp_index(band_.col_begin(row_of(r)) - col, 0, cols);
+    const Index end = clamp_index(band_.col_end(row_of(r)) - col, 0, cols);
+    if (full || tiles_.seen == nullptr) {
+      add_weighted_rows<1>(scores_ + r * layout_.ld_s, layout_.ld_s, v, first, end, ld, o_ + r * ld,
+                           ld);
+    } else {
+      add_shown(v, r, first, end);
+    }
   }
 }
 
-template <class Variant>
-void DecodeUnit<Variant>::add_values(const ConstRows& v, Index col, Index cols, bool full) {
+// O += P V of one row, over the keys that the mask shows: one stretch of them after another.
+template <class T>
+void DecodeUnit::add_shown(const Stream<T>& v, Index r, Index first, Index end) {
+  const float* const seen = tiles_.seen + r * layout_.ld_s;
+  for (Index j = first; j < end;) {
+    Index stop = j;
+    while (stop < end && seen[stop] != 0.0F) ++stop;
+    add_weighted_rows<1>(scores_ + r * layout_.ld_s, layout_.ld_s, v, j, stop, layout_.ld_v,
+                         o_ + r * layout_.ld_v, layout_.ld_v);
+    for (j = stop; j < end && seen[j] == 0.0F;) ++j;
+  }
+}
+
+inline void DecodeUnit::add_values(const ConstRows& v, Index col, Index cols, bool full) {
   with_stream(v, col, cols, call_.config.head_dim_v, v_copy_, layout_.ld_v,
               [&](const auto& stream) HWY_ATTR { add_rows(stream, col, cols, full); });
 }
 
-template <class Variant>
-void DecodeUnit<Variant>::finish_row(Index r) {
+inline void DecodeUnit::finish_row(Index r) {
   const Index dims = call_.config.head_dim_v;
   float* const o = o_ + r * layout_.ld_v;
   if (call_.partials != nullptr) {

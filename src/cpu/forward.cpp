@@ -19,15 +19,9 @@ namespace ingot::HWY_NAMESPACE {
 
 void forward_unit(const ForwardCall& call, std::int64_t unit, float* scratch) {
   if (is_decode(call.config)) {
-    if (call.config.softcap) {
-      DecodeUnit<SoftcapVariant>(call, unit, scratch).run();
-    } else {
-      DecodeUnit<PlainVariant>(call, unit, scratch).run();
-    }
-  } else if (call.config.softcap) {
-    ForwardUnit<SoftcapVariant>(call, unit, scratch).run();
+    DecodeUnit(call, unit, scratch).run();
   } else {
-    ForwardUnit<PlainVariant>(call, unit, scratch).run();
+    ForwardUnit(call, unit, scratch).run();
   }
 }
 
@@ -63,8 +57,8 @@ void run_forward(const Plan& plan, const ForwardArgs& args, ThreadPool& pool,
                    config,
                    args,
                    make_forward_grid(p, config.block_m, config.split_k),
-                   make_forward_layout(config, simd_lanes()),
-                   make_decode_layout(config, simd_lanes()),
+                   make_forward_layout(p.parts, config, simd_lanes()),
+                   make_decode_layout(p.parts, config, simd_lanes()),
                    nullptr};
   const std::int64_t scratch_floats =
       is_decode(config) ? call.decode_layout.total : call.layout.total;
@@ -77,7 +71,7 @@ void run_forward(const Plan& plan, const ForwardArgs& args, ThreadPool& pool,
   pool.run(
       call.grid.units(),
       [&](std::int64_t index, int worker) {
-        throw_if_cancelled(args.submission);
+        throw_if_cancelled(args.submission);  // a unit looks again once a tile of keys
         unit(call, index, scratch(worker));
       },
       threads);
@@ -85,7 +79,11 @@ void run_forward(const Plan& plan, const ForwardArgs& args, ThreadPool& pool,
   const auto merge = HWY_DYNAMIC_DISPATCH(merge_block);
   pool.run(
       call.grid.blocks,
-      [&](std::int64_t index, int worker) { merge(call, index, scratch(worker)); }, threads);
+      [&](std::int64_t index, int worker) {
+        throw_if_cancelled(args.submission);
+        merge(call, index, scratch(worker));
+      },
+      threads);
 }
 
 }  // namespace ingot

@@ -11,6 +11,7 @@
 
 #include "core/plan.hpp"
 #include "core/problem.hpp"
+#include "cpu/parts.hpp"
 
 namespace ingot {
 
@@ -26,8 +27,8 @@ struct RowBlock {
 /// The grid: blocks of rows, each by split_k chunks of keys.
 struct ForwardGrid {
   std::int64_t heads_per_block = 1;  ///< query heads that share one block
-  std::int64_t blocks_per_group =
-      1;  ///< blocks the query heads of one kv head make for one range of rows
+  /// Blocks that the query heads of one kv head make for one range of rows.
+  std::int64_t blocks_per_group = 1;
   std::int64_t row_blocks = 1;  ///< ranges of rows
   std::int64_t blocks = 0;      ///< of the whole problem
   std::int64_t split_k = 1;
@@ -45,15 +46,16 @@ RowBlock row_block(const Problem& problem, const ForwardGrid& grid, std::int64_t
 struct ForwardLayout {
   std::int64_t panel = 0;   ///< query rows that are worked on at a time
   std::int64_t panels = 0;  ///< of a block
-  std::int64_t panel_floats =
-      0;  ///< of Q^T [head_dim][panel], O^T [head_dim_v][panel], row_max and row_sum
+  /// Of Q^T [head_dim][panel], O^T [head_dim_v][panel], row_max and row_sum.
+  std::int64_t panel_floats = 0;
   std::int64_t scores = 0;    ///< S^T and P^T [block_n][panel], then six vectors of one panel
   std::int64_t k = 0, v = 0;  ///< f32 copies of the tile's keys and values
   std::int64_t ld_k = 0, ld_v = 0;
+  PartTilesLayout parts;  ///< [block_n][panel]
   std::int64_t total = 0;
 };
 
-ForwardLayout make_forward_layout(const Config& config, std::int64_t lanes);
+ForwardLayout make_forward_layout(const Parts& parts, const Config& config, std::int64_t lanes);
 
 /// Scratch of one worker of the kernel "decode", for few query rows: these lie one after another,
 /// not in lanes.
@@ -61,10 +63,11 @@ struct DecodeLayout {
   std::int64_t ld_q = 0, ld_v = 0,
                ld_s = 0;  ///< floats of a row of q and k, of v and o, and of the scores
   std::int64_t q = 0, o = 0, scores = 0, row_max = 0, row_sum = 0, k = 0, v = 0;
+  PartTilesLayout parts;  ///< [block_n], of the row at hand
   std::int64_t total = 0;
 };
 
-DecodeLayout make_decode_layout(const Config& config, std::int64_t lanes);
+DecodeLayout make_decode_layout(const Parts& parts, const Config& config, std::int64_t lanes);
 
 inline bool is_decode(const Config& config) { return config.kernel == "decode"; }
 

@@ -23,6 +23,11 @@ using U16 = hn::Rebind<std::uint16_t, Vec::Tag>;
 using U32 = hn::RebindToUnsigned<Vec::Tag>;
 
 HWY_INLINE Vec load_vec(const float* p) { return Vec::load(p); }
+HWY_INLINE Vec load_vec(const std::uint8_t* p) {
+  const hn::Rebind<std::uint8_t, Vec::Tag> bytes;
+  const hn::RebindToSigned<Vec::Tag> numbers;
+  return Vec(hn::ConvertTo(Vec::Tag(), hn::PromoteTo(numbers, hn::LoadU(bytes, p))));
+}
 HWY_INLINE Vec load_vec(const Bf16* p) {
   const auto bits = hn::PromoteTo(U32(), hn::LoadU(U16(), &p->bits));
   return Vec(hn::BitCast(Vec::Tag(), hn::ShiftLeft<16>(bits)));

@@ -12,12 +12,15 @@
 
 #include <cstdint>
 
-// algorithm/ goes into this instruction set's namespace, whatever was included before.
-#undef INGOT_INCLUDE_AGAIN
+// algorithm/ goes into this instruction set's namespace, whatever was included before: the guards
+// of its headers are taken back, all that are included below.
 #undef INGOT_DIALECT_H
 #undef INGOT_PARAMS_H
 #undef INGOT_SCORE_H
+#undef INGOT_BAND_H
 #undef INGOT_ONLINE_SOFTMAX_H
+#undef INGOT_ALIBI_H
+#undef INGOT_DROPOUT_H
 #undef INGOT_FN
 #define INGOT_FN HWY_INLINE
 #undef INGOT_NAMESPACE
@@ -29,11 +32,11 @@ HWY_BEFORE_NAMESPACE();
 namespace ingot::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
-// The Config of value_log2() and derivative().
-struct PlainVariant {
+// The Config of value_log2() and derivative(): what the passes over a tile choose between.
+struct PlainScore {
   static constexpr bool softcap = false;
 };
-struct SoftcapVariant {
+struct CappedScore {
   static constexpr bool softcap = true;
 };
 
@@ -64,6 +67,8 @@ HWY_INLINE Vec fma_(Vec a, Vec b, Vec c) { return Vec(hn::MulAdd(a.raw, b.raw, c
 /// The larger one. A NaN may stay or be dropped, by instruction set.
 HWY_INLINE Vec max_(Vec a, Vec b) { return Vec(hn::Max(a.raw, b.raw)); }
 
+HWY_INLINE Vec abs_(Vec x) { return Vec(hn::Abs(x.raw)); }
+
 HWY_INLINE Vec finite_or_(Vec x, Vec y) {
   const Vec minus_infinity(-__builtin_inff());
   return Vec(hn::IfThenElse(hn::Eq(x.raw, minus_infinity.raw), y.raw, x.raw));
@@ -72,16 +77,15 @@ HWY_INLINE Vec finite_or_(Vec x, Vec y) {
 /// Is any lane of a different from b's? True where a NaN takes part.
 HWY_INLINE bool any_differs(Vec a, Vec b) { return !hn::AllTrue(Vec::Tag(), hn::Eq(a.raw, b.raw)); }
 
-/// The first `count` lanes of a, the others of b.
-HWY_INLINE Vec first_lanes(std::int64_t count, Vec a, Vec b) {
-  const auto mask = hn::FirstN(Vec::Tag(), static_cast<std::size_t>(count));
-  return Vec(hn::IfThenElse(mask, a.raw, b.raw));
-}
-
 /// a where first <= x < end, else b.
 HWY_INLINE Vec where_inside(Vec x, Vec first, Vec end, Vec a, Vec b) {
   const auto inside = hn::And(hn::Ge(x.raw, first.raw), hn::Lt(x.raw, end.raw));
   return Vec(hn::IfThenElse(inside, a.raw, b.raw));
+}
+
+/// b where `flag` is 0, else a.
+HWY_INLINE Vec where_set(Vec flag, Vec a, Vec b) {
+  return Vec(hn::IfThenElse(hn::Eq(flag.raw, hn::Zero(Vec::Tag())), b.raw, a.raw));
 }
 
 /// first, first + 1, ... in the lanes.
@@ -128,23 +132,32 @@ HWY_INLINE Vec exp2_fraction(Vec f) {
   return fma_(p, f, Vec(1.0F));
 }
 
-/// 2^t: at most 2 ulp off; exactly 0 for -inf and for t below -126 or -150; NaN
-/// stays NaN.
+/// 2^t for t below 103, +inf or 2^t from there on: at most 2 ulp off, also where the result is
+/// subnormal; exactly 0 for -inf and for t below -150; NaN stays NaN.
 HWY_INLINE Vec exp2_(Vec t) {
 #if HWY_TARGET <= HWY_AVX3 && HWY_ARCH_X86
   constexpr int kFractionAboveFloor = 1;
   const Vec f(Vec::Raw{_mm512_reduce_ps(t.raw.raw, kFractionAboveFloor)});
   return Vec(Vec::Raw{_mm512_scalef_ps(exp2_fraction(f).raw.raw, t.raw.raw)});
 #else
+  // The exponent is put in 25 too high, so that it is one of a normal number down to 2^-150, and
+  // a product with 2^-25 rounds to a subnormal one where the result is one. What is to be 0 is made
+  // 0 before: a product that underflows costs a hundred cycles.
   const Vec::Tag tag;
   const hn::RebindToSigned<Vec::Tag> int_tag;
-  const Vec x(hn::Min(hn::Set(tag, 128.0F), hn::Max(hn::Set(tag, -160.0F), t.raw)));
-  const auto whole = hn::Floor(x.raw);
-  const Vec p = exp2_fraction(x - Vec(whole));
-  const auto exponent = hn::ShiftLeft<23>(hn::ConvertTo(int_tag, whole));
+  const auto x = hn::Min(hn::Set(tag, 103.0F), t.raw);  // a NaN stays or not, by instruction set
+  const auto whole = hn::Floor(x);
+  const Vec p = exp2_fraction(Vec(hn::Sub(x, whole)));
+  const auto in_last_bits = hn::Add(whole, hn::Set(tag, 12582912.0F + 25.0F));  // 1.5 * 2^23
+  const auto exponent = hn::ShiftLeft<23>(hn::BitCast(int_tag, in_last_bits));
   const auto scaled = hn::BitCast(tag, hn::Add(hn::BitCast(int_tag, p.raw), exponent));
-  const auto tiny_is_zero = hn::IfThenZeroElse(hn::Lt(t.raw, hn::Set(tag, -126.0F)), scaled);
-  return Vec(hn::IfThenElse(hn::IsNaN(t.raw), t.raw, tiny_is_zero));
+  const auto none_is_zero = hn::IfThenZeroElse(hn::Lt(t.raw, hn::Set(tag, -150.0F)), scaled);
+  const Vec result(hn::Mul(none_is_zero, hn::Set(tag, 0x1p-25F)));
+#if HWY_ARCH_X86 && HWY_TARGET != HWY_SCALAR && HWY_TARGET != HWY_EMU128
+  return result;  // min returns its second operand if one is NaN, and what follows keeps it
+#else
+  return Vec(hn::IfThenElse(hn::IsNaN(t.raw), t.raw, result.raw));
+#endif
 #endif
 }
 
@@ -167,12 +180,16 @@ HWY_INLINE Vec tanh_(Vec x) {
 // The same for a single number.
 HWY_INLINE float exp2_(float t) { return hn::GetLane(exp2_(Vec(t)).raw); }
 HWY_INLINE float max_(float a, float b) { return a > b ? a : b; }
+HWY_INLINE float abs_(float x) { return __builtin_fabsf(x); }
 HWY_INLINE float finite_or_(float x, float y) { return x == -__builtin_inff() ? y : x; }
 
 }  // namespace ingot::HWY_NAMESPACE
 
+#include "algorithm/band.h"
 #include "algorithm/online_softmax.h"
 #include "algorithm/score.h"
+#include "variants/alibi.h"
+#include "variants/dropout.h"
 
 HWY_AFTER_NAMESPACE();
 #endif  // per-target include guard

@@ -1,26 +1,23 @@
-// Threads shared by every plan that runs on the CPU. The caller of run() works, too; several
-// callers may run at once.
+// The threads that the plans of one context run on: the caller of run() and, at most, a number of
+// the process's crew. Several callers may run at once.
 #pragma once
 
-#include <atomic>
-#include <condition_variable>
 #include <cstdint>
-#include <exception>
+#include <memory>
 #include <mutex>
-#include <thread>
 #include <type_traits>
-#include <vector>
 
 #include "core/backend.hpp"
+#include "core/float_mode.hpp"
+#include "cpu/crew.hpp"
 
 namespace ingot {
 
 class ThreadPool {
  public:
-  /// threads: the caller included, >= 1. They start with the first run() that needs them, which is
-  /// never where `region` always has threads of its own.
+  /// threads: the caller included, >= 1. The crew is asked for with the first run() that needs it,
+  /// which is never where `region` always has threads of its own.
   explicit ThreadPool(int threads, ParallelRegion region = {});
-  ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
 
@@ -33,47 +30,25 @@ class ThreadPool {
   template <class F>
   void run(std::int64_t units, F&& f, int limit = 1 << 20) {
     using Function = std::remove_reference_t<F>;
-    Job job;
+    CrewJob job;
     job.units = units;
     job.context = const_cast<void*>(static_cast<const void*>(&f));
     job.call = [](void* context, std::int64_t unit, int worker) {
+      const FloatMode mode;  // of a thread of the caller's region, say, which has its own
       (*static_cast<Function*>(context))(unit, worker);
     };
     run_job(job, limit);
   }
 
  private:
-  struct Job {
-    std::int64_t units = 0;
-    void* context = nullptr;
-    void (*call)(void*, std::int64_t, int) = nullptr;
-    std::atomic<std::int64_t> next{0};
-    std::exception_ptr error;    // guarded by mutex_
-    int seats = 0;               // workers that may still join; guarded by mutex_
-    int joined = 1;              // the caller is worker 0; guarded by mutex_
-    std::atomic<int> active{0};  // workers inside
-  };
-
-  void run_job(Job& job, int limit);
-  bool run_in_region(Job& job, int members);
-  void start_threads();
-  void work(Job& job, int worker);
-  void wait_for_workers(Job& job);
-  Job* join_any(int& worker);
-  void serve();
-  bool spin_for_job(std::uint64_t seen) const;
+  void run_job(CrewJob& job, int limit);
+  bool run_in_region(CrewJob& job, int members);
 
   const int threads_;
   const ParallelRegion region_;
-  std::mutex mutex_;
-  std::condition_variable job_arrived_;
-  std::condition_variable worker_left_;
-  std::vector<Job*> jobs_;  // guarded by mutex_
-  int sleepers_ = 0;        // guarded by mutex_
-  std::atomic<std::uint64_t> arrivals_{0};
-  std::atomic<bool> stopping_{false};
+  CrewShare share_;
   std::once_flag started_;
-  std::vector<std::thread> workers_;
+  std::shared_ptr<Crew> crew_;
 };
 
 }  // namespace ingot

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <climits>
 
+#include "cuda/kernels/backward_params.h"
 #include "cuda/plan_parts.hpp"
 
 namespace ingot::cuda {
@@ -34,10 +35,11 @@ BackwardStatistics plan_statistics(const Problem& p, const DeviceCaps& caps) {
   const Config config = choose_statistics(p, caps);
   statistics.rows_padded = round_up(p.seqlen_q, 128);
   statistics.rows = p.batch * p.num_heads * statistics.rows_padded;
-  statistics.bytes = static_cast<std::size_t>(2 * statistics.rows) * sizeof(float);
   const std::int64_t rows_of_warp = p.head_dim_v > 128 ? 1 : p.head_dim_v > 64 ? 2 : 4;
-  statistics.step =
-      make_step(config, {32 * config.warps, 0}, statistics.rows / (config.warps * rows_of_warp));
+  const std::int64_t blocks = statistics.rows / (config.warps * rows_of_warp);
+  const std::int64_t numbers = 2 * statistics.rows + log2_sums_behind(statistics.rows);
+  statistics.bytes = static_cast<std::size_t>(numbers) * sizeof(float);
+  statistics.step = make_step(config, {32 * config.warps, 0}, blocks);
   return statistics;
 }
 
@@ -56,7 +58,7 @@ Form plan_mma_backward(const Problem& p, const DeviceCaps& caps, BackwardDetail&
       std::max(slices_of(p.head_dim, dkv.columns), slices_of(p.head_dim_v, dkv.columns_v)),
       p.batch * p.num_heads_kv);
   Form form;
-  form.workspace_bytes = static_cast<std::size_t>(rows) * sizeof(float);
+  form.workspace_bytes = static_cast<std::size_t>(rows) * sizeof(RowStatistics);
   for (const auto* kernel : {&detail.delta, &detail.dq, &detail.dkv}) {
     if (*kernel) form.steps.push_back(&(*kernel)->step);
   }

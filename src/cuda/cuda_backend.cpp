@@ -46,11 +46,12 @@ class CudaBackend final : public Backend {
   std::string description() const override {
     const DeviceCaps& caps = device_.caps();
     const int version = device_.driver().version;
+    const std::string not_kept = compiler_->why_not_kept();
     return caps.name + ", compute capability " + std::to_string(caps.sm / 10) + "." +
            std::to_string(caps.sm % 10) + ", " + std::to_string(caps.sm_count) +
            " multiprocessors, " + std::to_string(caps.memory_bytes >> 30) +
            " GiB, driver of CUDA " + std::to_string(version / 1000) + "." +
-           std::to_string(version % 1000 / 10);
+           std::to_string(version % 1000 / 10) + (not_kept.empty() ? "" : ", " + not_kept);
   }
 
   Plan plan(const Problem& problem) const override {
@@ -80,6 +81,7 @@ class CudaBackend final : public Backend {
   template <class Args>
   void run(const Plan& plan, const Args& args) {
     check_submission(args.submission);
+    device_.faults().report();
     Args on_device = args;
     const OperandList operands = operands_of(plan.problem, args, on_device);
     if (common_place(device_, operands) == Place::device) {

@@ -39,6 +39,7 @@ Device::Device(std::shared_ptr<const Driver> driver, int ordinal)
 }
 
 Device::~Device() {
+  faults_.reset();
   for (const LibraryHandle library : libraries_) driver_->cuLibraryUnload(library);
   for (const StreamHandle stream : streams_) driver_->cuStreamDestroy(stream);
   if (pool_ != nullptr) driver_->cuMemPoolDestroy(pool_);
@@ -212,6 +213,16 @@ std::unique_ptr<Device::StreamMemory> Device::zeros(std::int64_t bytes) {
   return memory;  // the stream stays with it
 }
 
+void* Device::host_word() const {
+  const Current current(*this, true);
+  const CaptureRelaxed relaxed(*driver_);
+  void* word = nullptr;
+  driver_->check(driver_->cuMemHostAlloc(&word, sizeof(std::uint64_t),
+                                         host_memory_portable | host_memory_mapped),
+                 "cuMemHostAlloc");
+  return word;
+}
+
 StreamHandle Device::take_stream() {
   {
     const std::lock_guard lock(mutex_);
@@ -226,9 +237,13 @@ StreamHandle Device::take_stream() {
   return stream;
 }
 
-void Device::give_stream(StreamHandle stream) {
+void Device::give_stream(StreamHandle stream) noexcept {
   const std::lock_guard lock(mutex_);
-  streams_.push_back(stream);
+  try {
+    streams_.push_back(stream);
+  } catch (const std::bad_alloc&) {
+    driver_->cuStreamDestroy(stream);
+  }
 }
 
 }  // namespace ingot::cuda

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "cuda/driver.hpp"
+#include "cuda/faults.hpp"
 
 namespace ingot::cuda {
 
@@ -106,9 +107,14 @@ class Device {
   /// Memory full of zeros, for good and for every stream. May be called while a stream is captured.
   std::unique_ptr<StreamMemory> zeros(std::int64_t bytes);
 
+  /// A word of host memory that kernels may write, of the driver's; the caller frees it.
+  void* host_word() const;
+
+  Faults& faults() const { return *faults_; }
+
   /// A stream of ingot's own for calls with host memory; give it back when its work is done.
   StreamHandle take_stream();
-  void give_stream(StreamHandle stream);
+  void give_stream(StreamHandle stream) noexcept;
 
  private:
   DeviceCaps read_caps() const;
@@ -124,6 +130,7 @@ class Device {
   mutable PoolHandle pool_ = nullptr;
   std::vector<LibraryHandle> libraries_;
   std::vector<StreamHandle> streams_;
+  std::unique_ptr<Faults> faults_ = std::make_unique<Faults>(*this);
 };
 
 }  // namespace ingot::cuda

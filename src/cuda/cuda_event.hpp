@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <utility>
 
 #include "core/problem.hpp"
@@ -61,12 +62,28 @@ class Marks {
   EventHandle begin_ = nullptr, end_ = nullptr;
 };
 
+/// For what is given back without a word: where the context cannot be had, the driver refuses to
+/// take it, and nothing is thrown.
+class CurrentIfPossible {
+ public:
+  CurrentIfPossible(const Device& device, bool own) noexcept {
+    try {
+      current_.emplace(device, own);
+    } catch (...) {
+      return;
+    }
+  }
+
+ private:
+  std::optional<Device::Current> current_;
+};
+
 class DeviceEvent final : public Event {
  public:
   DeviceEvent(const Device& device, StreamHandle stream)
       : device_(device), marks_(std::make_unique<Marks>(device, stream)) {}
   ~DeviceEvent() override {
-    const Device::Current current(device_);
+    const CurrentIfPossible current(device_, false);
     marks_.reset();
   }
   DeviceEvent(const DeviceEvent&) = delete;
@@ -80,6 +97,7 @@ class DeviceEvent final : public Event {
   void wait() override {
     const Device::Current current(device_);
     marks_->wait();
+    device_.faults().report();
   }
   double seconds() override {
     const Device::Current current(device_);
@@ -102,7 +120,7 @@ class HostEvent final : public Event {
     tensors_ = std::make_unique<HostTensors>(device, stream_->get());
   }
   ~HostEvent() override {
-    const Device::Current current(device_, true);
+    const CurrentIfPossible current(device_, true);
     tensors_.reset();
     marks_.reset();
     stream_.reset();
@@ -119,9 +137,11 @@ class HostEvent final : public Event {
     return marks_->passed();
   }
   void wait() override {
-    if (std::exchange(waited_, true)) return;
+    if (waited_) return;
     const Device::Current current(device_, true);
     tensors_->finish();
+    waited_ = true;  // else the next wait tries again, or throws the same
+    device_.faults().report();
   }
   double seconds() override {
     const Device::Current current(device_, true);

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "core/error.hpp"
+#include "cuda/kernels/mma_params.h"
 #include "cuda/plan_parts.hpp"
 
 namespace ingot::cuda {
@@ -109,14 +110,15 @@ MmaForward plan_mma(const Problem& p, const DeviceCaps& caps, const TunedTable& 
   forward.combine = make_step(*choice.combine, needs_mma(*choice.combine),
                               ceil_div(rows, choice.combine->block_m));
   forward.combine->launch.overlap_previous = caps.sm >= 90;  // it waits for the pieces itself
-  const auto floats = static_cast<std::size_t>(rows * forward.splits) * sizeof(float);
-  forward.partial_o_bytes = static_cast<std::size_t>(
-      round_up(static_cast<std::int64_t>(floats) * p.head_dim_v, workspace_alignment));
-  forward.workspace_bytes = forward.partial_o_bytes + floats;
+  const auto pieces = static_cast<std::size_t>(rows * forward.splits);
+  forward.partial_o_bytes = static_cast<std::size_t>(round_up(
+      static_cast<std::int64_t>(pieces * sizeof(float)) * p.head_dim_v, workspace_alignment));
+  forward.workspace_bytes = forward.partial_o_bytes + pieces * sizeof(PieceSums);
   return forward;
 }
 
 void check_supported(const Problem& p, const DeviceCaps& caps, const std::string& device) {
+  require_no_parts(p, device);
   if (caps.sm < oldest_sm) {
     throw Error(Code::unsupported, "unsupported: device " + device +
                                        ": compute capability must be at least 8.0, is " +

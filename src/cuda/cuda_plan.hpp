@@ -53,7 +53,7 @@ struct MmaForward {
   std::int64_t row_tiles = 0;
   std::int64_t column_slices = 1;
   std::int64_t splits = 1;
-  std::size_t partial_o_bytes = 0;  ///< of the workspace; partial_lse lies behind
+  std::size_t partial_o_bytes = 0;  ///< of the workspace; PieceSums lie behind
   std::size_t workspace_bytes = 0;
   bool is_tuned = false;
 };
@@ -65,12 +65,13 @@ struct ForwardDetail final : PassDetail {
 };
 
 /// What the backward kernels of Hopper read of every query (kernels/statistics.cuh). It comes first
-/// in the workspace: lse_log2, then delta, each [batch * num_heads][rows_padded].
+/// in the workspace: lse_log2, then delta, each [batch * num_heads][rows_padded], a bit for each
+/// row, and the sums of large rows.
 struct BackwardStatistics {
   Step step;
   std::int64_t rows_padded = 0;
   std::int64_t rows = 0;  ///< batch * num_heads * rows_padded
-  std::size_t bytes = 0;  ///< of both
+  std::size_t bytes = 0;  ///< of all
 };
 
 /// A product of matrices in the workspace with a tensor (kernels/product_sm90.cuh). The launch

@@ -2,13 +2,19 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <span>
 #include <sstream>
 
+#include "core/environment.hpp"
+#include "core/error.hpp"
 #include "core/source.hpp"
 #include "cuda/config.hpp"
 
 namespace ingot::cuda {
 namespace {
+
+/// The entry of the disk cache that says which compiler stored there last.
+constexpr std::string_view last_compiler = "the last compiler of this folder";
 
 /// The number in front of `word`, 0 where the line has none: "24 bytes spill stores".
 std::int64_t number_before(const std::string& line, const std::string& word) {
@@ -53,11 +59,7 @@ ResourceReport read_report(const std::string& log) {
   return report;
 }
 
-Compiler::Compiler(int driver_version) {
-  const char* chosen = std::getenv("INGOT_LIBNVRTC");
-  key_suffix_ = "driver " + std::to_string(driver_version) + "\nnvrtc " +
-                (chosen == nullptr ? "" : chosen) + '\n';
-}
+Compiler::Compiler(int driver_version) : driver_("driver " + std::to_string(driver_version)) {}
 
 const Nvrtc& Compiler::nvrtc() {
   const std::lock_guard lock(mutex_);
@@ -65,14 +67,40 @@ const Nvrtc& Compiler::nvrtc() {
   return *nvrtc_;
 }
 
-std::vector<std::byte> Compiler::compile(const std::string& source, std::string_view arch) {
-  const std::vector<std::string> options = compile_options(arch);
+std::optional<std::vector<std::byte>> Compiler::find_without_compiler(
+    const std::string& key) const {
+  const auto last = disk_.find(last_compiler);
+  if (!last) return std::nullopt;
+  return disk_.find(key + std::string(reinterpret_cast<const char*>(last->data()), last->size()));
+}
+
+std::string Compiler::key_without_compiler(const std::string& source, std::string_view arch) const {
   std::string key = source;
-  for (const std::string& option : options) key += option + '\n';
-  key += key_suffix_;
+  for (const std::string& option : compile_options(arch)) key += option + '\n';
+  return key + driver_ + '\n';
+}
+
+std::string Compiler::key_of(const std::string& source, std::string_view arch) {
+  return key_without_compiler(source, arch) + nvrtc().identity();
+}
+
+std::vector<std::byte> Compiler::compile(const std::string& source, std::string_view arch) {
+  std::string key = key_without_compiler(source, arch);
+  const Nvrtc* compiler = nullptr;
+  try {
+    compiler = &nvrtc();
+  } catch (const Error&) {
+    if (!environment("INGOT_LIBNVRTC").empty()) throw;  // there should be that one
+    if (auto found = find_without_compiler(key)) return *std::move(found);
+    throw;
+  }
+  key += compiler->identity();
   if (std::optional<std::vector<std::byte>> found = disk_.find(key)) return *std::move(found);
-  Compiled compiled = nvrtc().compile(source, options);
+  Compiled compiled = compiler->compile(source, compile_options(arch));
   disk_.store(key, compiled.cubin);
+  const auto identity = std::as_bytes(std::span(compiler->identity()));
+  const auto last = disk_.find(last_compiler);
+  if (!last || !std::ranges::equal(*last, identity)) disk_.store(last_compiler, identity);
   return std::move(compiled.cubin);
 }
 

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -34,10 +35,10 @@ struct ResourceReport {
 };
 ResourceReport read_report(const std::string& log);
 
-/// Compiles, or finds in the disk cache what was compiled before. Opening NVRTC takes
-/// 0.15 s, so that a process which finds all its kernels on disk never does it; hence the key of
-/// the disk cache is the text, the options, the driver's version and INGOT_LIBNVRTC, not NVRTC's
-/// own version. Safe to use from several threads.
+/// Compiles, or finds in the disk cache what was compiled before. The key is the text, the options,
+/// the driver's version, and NVRTC's version and build, so that no kernel outlives an upgrade;
+/// NVRTC is opened for that. Where there is none (an image with kernels and without a compiler),
+/// what the folder's last compiler made is found. Safe to use from several threads.
 class Compiler {
  public:
   explicit Compiler(int driver_version);
@@ -46,10 +47,19 @@ class Compiler {
   /// Error(device_error) where NVRTC is needed and missing.
   std::vector<std::byte> compile(const std::string& source, std::string_view arch);
 
+  /// The key in the disk cache; opens NVRTC, whose version and build are part of it.
+  std::string key_of(const std::string& source, std::string_view arch);
+
+  /// Why compiled kernels are not kept between processes, "" where they are.
+  std::string why_not_kept() const { return disk_.unusable(); }
+
  private:
   const Nvrtc& nvrtc();
+  /// The key, but for what NVRTC says of itself.
+  std::string key_without_compiler(const std::string& source, std::string_view arch) const;
+  std::optional<std::vector<std::byte>> find_without_compiler(const std::string& key) const;
 
-  std::string key_suffix_;
+  std::string driver_;
   DiskCache disk_;
   std::mutex mutex_;
   std::shared_ptr<const Nvrtc> nvrtc_;

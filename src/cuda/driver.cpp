@@ -2,9 +2,9 @@
 
 #include <dlfcn.h>
 
-#include <cstdlib>
-
+#include "core/environment.hpp"
 #include "core/error.hpp"
+#include "core/regular_file.hpp"
 
 namespace ingot::cuda {
 namespace {
@@ -68,6 +68,8 @@ void load_memory(Symbols& s, Driver& d) {
   s.load(d.cuMemPoolSetAttribute, "cuMemPoolSetAttribute");
   s.load(d.cuMemAllocFromPoolAsync, "cuMemAllocFromPoolAsync");
   s.load(d.cuMemFreeAsync, "cuMemFreeAsync");
+  s.load(d.cuMemHostAlloc, "cuMemHostAlloc");
+  s.load(d.cuMemFreeHost, "cuMemFreeHost");
   s.load(d.cuMemsetD32Async, "cuMemsetD32Async");
   s.load(d.cuMemcpyHtoDAsync, "cuMemcpyHtoDAsync_v2");
   s.load(d.cuMemcpyDtoHAsync, "cuMemcpyDtoHAsync_v2");
@@ -116,17 +118,18 @@ std::string start(const Symbols& symbols, Driver& driver) {
 
 }  // namespace
 
-void Driver::check(Result result, const std::string& action) const {
+void Driver::check(Result result, std::string_view action) const {
   if (result == code::success) return;
   const Code kind = result == code::out_of_memory ? Code::out_of_memory : Code::device_error;
-  throw Error(kind, "cuda: " + action + ": " + text_of(*this, result));
+  throw Error(kind, "cuda: " + std::string(action) + ": " + text_of(*this, result));
 }
 
 DriverResult open_driver() {
-  const char* chosen = std::getenv("INGOT_LIBCUDA");
-  const bool is_chosen = chosen != nullptr && *chosen != '\0';
+  const std::string chosen = environment("INGOT_LIBCUDA");
+  const bool is_chosen = !chosen.empty();
   const std::string name = is_chosen ? chosen : "libcuda.so.1";
-  void* library = dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL);
+  const bool is_none = is_chosen && is_no_regular_file(name.c_str());
+  void* library = is_none ? nullptr : dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (library == nullptr) {
     if (is_chosen) return {nullptr, "INGOT_LIBCUDA: cannot open " + name};
     return {nullptr, name + " is not installed"};

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
 
 namespace ingot::cuda {
 
@@ -70,6 +71,7 @@ inline constexpr int release_threshold = 4;                // of a pool
 inline constexpr unsigned memory_type_device = 2;
 }  // namespace attribute
 inline constexpr unsigned event_with_time = 0, stream_non_blocking = 1;
+inline constexpr unsigned host_memory_portable = 1, host_memory_mapped = 2;
 inline constexpr int capture_relaxed = 2;
 
 /// The functions used, and the library they lie in.
@@ -104,6 +106,8 @@ struct Driver {
   Result (*cuMemPoolSetAttribute)(PoolHandle, int, void*);
   Result (*cuMemAllocFromPoolAsync)(DeviceAddress*, std::size_t, PoolHandle, StreamHandle);
   Result (*cuMemFreeAsync)(DeviceAddress, StreamHandle);
+  Result (*cuMemHostAlloc)(void**, std::size_t, unsigned);
+  Result (*cuMemFreeHost)(void*);
   Result (*cuMemsetD32Async)(DeviceAddress, unsigned, std::size_t, StreamHandle);
   Result (*cuMemcpyHtoDAsync)(DeviceAddress, const void*, std::size_t, StreamHandle);
   Result (*cuMemcpyDtoHAsync)(void*, DeviceAddress, std::size_t, StreamHandle);
@@ -124,7 +128,7 @@ struct Driver {
 
   /// Throws Error: out_of_memory, or device_error with the driver's name and text of the result.
   /// `action` says what failed, "launch of cuda/kernels/forward_sm90.cuh".
-  void check(Result result, const std::string& action) const;
+  void check(Result result, std::string_view action) const;
 };
 
 /// A driver, or why there is none: "libcuda.so.1 is not installed".

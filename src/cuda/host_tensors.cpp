@@ -87,13 +87,13 @@ HostTensors::~HostTensors() {
 
 void HostTensors::finish() {
   const Driver& driver = device_.driver();
-  std::vector<std::vector<std::byte>> staged(outputs_.size());
+  staged_.resize(outputs_.size());
   for (std::size_t i = 0; i < outputs_.size(); ++i) {
     const Output& output = outputs_[i];
     void* target = output.data - output.span.origin;
     if (!is_packed(output.sizes, output.strides)) {
-      staged[i].resize(static_cast<std::size_t>(output.span.bytes));
-      target = staged[i].data();
+      staged_[i].resize(static_cast<std::size_t>(output.span.bytes));
+      target = staged_[i].data();
     }
     driver.check(driver.cuMemcpyDtoHAsync(target, output.address,
                                           static_cast<std::size_t>(output.span.bytes), stream_),
@@ -103,8 +103,8 @@ void HostTensors::finish() {
   finished_ = true;
   for (std::size_t i = 0; i < outputs_.size(); ++i) {
     const Output& output = outputs_[i];
-    if (staged[i].empty()) continue;
-    copy_elements(output.data, staged[i].data() + output.span.origin, output.sizes, output.strides,
+    if (staged_[i].empty()) continue;
+    copy_elements(output.data, staged_[i].data() + output.span.origin, output.sizes, output.strides,
                   output.element_bytes);
   }
 }

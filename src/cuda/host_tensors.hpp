@@ -62,6 +62,7 @@ class HostTensors {
   StreamHandle stream_;
   std::vector<std::unique_ptr<Device::StreamMemory>> memory_;
   std::vector<Output> outputs_;
+  std::vector<std::vector<std::byte>> staged_;  ///< of outputs with gaps; copies may be under way
   bool finished_ = false;
 };
 

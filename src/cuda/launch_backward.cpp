@@ -9,13 +9,16 @@ void launch_statistics(const Device& device, const BackwardCall& call, std::byte
   const Problem& p = call.problem;
   const BackwardStatistics& statistics = *call.detail.statistics;
   StatisticsParams params{};
+  params.q = view_of(call.args.q, p.q);
+  params.k = view_of(call.args.k, p.k);
   params.o = view_of(call.args.o, p.o);
   params.lse = view_of(call.args.lse, Dtype::f32);
   params.dout = view_of(call.args.dout, p.dout);
   params.lse_log2 = reinterpret_cast<float*>(workspace);
   params.delta = params.lse_log2 + statistics.rows;
+  params.score = call.detail.score;
   params.heads = p.num_heads;
-  params.seqlen_q = p.seqlen_q;
+  params.group = p.num_heads / p.num_heads_kv;
   params.rows_padded = statistics.rows_padded;
   params.rows = statistics.rows;
   params.turns = turns;

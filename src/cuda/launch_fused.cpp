@@ -78,6 +78,7 @@ bool launch_fused(const Device& device, const BackwardCall& call, std::byte* wor
   if (!maps) return false;
   const FusedBackward& form = *call.detail.fused;
   FusedParams params = params_of(call, workspace);
+  params.faults = device.faults().words();
   launch_statistics(device, call, workspace, load, params.turns);
   const std::int64_t heads = call.problem.batch * call.problem.num_heads_kv;
   for (std::int64_t head = 0; head < heads; head += form.heads_kv_at_once) {

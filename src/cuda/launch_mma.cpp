@@ -1,5 +1,6 @@
 // The host's part of kernels/forward_mma.cuh, decode.cuh and combine.cuh: run-time arguments.
 #include <algorithm>
+#include <cmath>
 
 #include "cuda/kernels/mma_params.h"
 #include "cuda/launch.hpp"
@@ -71,9 +72,10 @@ void launch_mma(const Device& device, const ForwardCall& call, std::byte* worksp
   params.column_slices = static_cast<int>(any.column_slices);
   params.splits = static_cast<int>(any.splits);
   params.run_if = run_if;
+  params.faults = device.faults().words();
   if (any.combine) {
     params.partial_o = reinterpret_cast<float*>(workspace);
-    params.partial_lse = reinterpret_cast<float*>(workspace + any.partial_o_bytes);
+    params.partial_sums = reinterpret_cast<PieceSums*>(workspace + any.partial_o_bytes);
   }
   if (!any.engine || !launch_engine(device, call, params, load)) {
     void* const arguments[] = {&params};
@@ -83,7 +85,8 @@ void launch_mma(const Device& device, const ForwardCall& call, std::byte* worksp
 
   CombineParams combine{};
   combine.partial_o = params.partial_o;
-  combine.partial_lse = params.partial_lse;
+  combine.partial_sums = params.partial_sums;
+  combine.factor = p.softcap > 0.0F ? p.softcap : std::fabs(p.scale);
   combine.o = params.o;
   combine.lse = params.lse;
   combine.rows = p.batch * p.num_heads * p.seqlen_q;
@@ -109,7 +112,7 @@ void launch_mma_backward(const Device& device, const BackwardCall& call, std::by
   params.dq = view_of(args.dq, p.dq);
   params.dk = view_of(args.dk, p.dk);
   params.dv = view_of(args.dv, p.dv);
-  params.delta = reinterpret_cast<float*>(workspace);
+  params.statistics = reinterpret_cast<RowStatistics*>(workspace);
   params.score = call.detail.score;
   params.run_if = run_if;
   params.batch = p.batch;

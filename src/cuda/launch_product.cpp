@@ -101,6 +101,7 @@ void launch_product(const Device& device, const ProductCall& call, StreamHandle 
                     const Loader& load) {
   const Step& step = call.product.step;
   ProductParams params = params_of(call);
+  params.faults = device.faults().words();
   TensorMap a = encode_stored(device.driver(), call.a, dtype_of(step.config.element));
   TensorMap b = call.b;
   // A block a tile: the device hands them out, under a mask the longest first, and goes on with the

@@ -151,6 +151,7 @@ bool launch_sm90(const Device& device, const ForwardCall& call, std::byte* works
                                    : encode_maps(device.driver(), call);
   if (!maps) return false;
   ForwardParams params = params_of(call);
+  params.faults = device.faults().words();
   void* const arguments[] = {&params, &maps->q, &maps->k, &maps->v};
   device.launch(load(step), step.launch, call.stream, arguments);
   // Inf - Inf between the terms of one number would be NaN: such operands are computed whole.

@@ -36,6 +36,7 @@ void launch_keys(const Device& device, const BackwardCall& call, const std::byte
                  const StoredOperand& ds, const Maps& from, const Loader& load) {
   const Step& step = call.detail.stored->keys;
   StoredParams params = stored_params(call, statistics, ds, step.config.block_n);
+  params.faults = device.faults().words();
   Launch launch = step.launch;
   launch.grid[0] = params.tiles * (ds.matrices / params.group);
   Maps maps = from;

@@ -164,6 +164,7 @@ void launch_scores(const Device& device, const BackwardCall& call, const Maps& f
   const Step& step = call.detail.unfused->pairs;
   const Config& c = step.config;
   ScoresParams params{};
+  params.faults = device.faults().words();
   params.score = call.detail.score;
   params.stored = p.place;
   params.lse_log2 = reinterpret_cast<const float*>(statistics);
@@ -193,6 +194,7 @@ void launch_terms(const Device& device, const BackwardCall& call, const Maps& fr
                   const StoredOperand& ds, const std::byte* statistics, const Loader& load) {
   const Step& step = call.detail.unfused->pairs;
   StoredParams params = stored_params(call, statistics, ds, step.config.block_n);
+  params.faults = device.faults().words();
   Launch launch = step.launch;
   launch.grid[0] = params.tiles * (ds.matrices / params.group);
   Maps maps = from;

@@ -28,6 +28,8 @@ class Nvrtc {
 
   const std::string& path() const { return path_; }
   int version() const { return version_; }  ///< 13000 is 13.0
+  /// Version and build: "nvrtc 13.0, build 65be0db3...". Another library has another one.
+  const std::string& identity() const { return identity_; }
 
  private:
   using Result = int;
@@ -37,7 +39,7 @@ class Nvrtc {
   void check(Result result, const char* action) const;
   std::string log_of(Program program) const;
 
-  std::string path_;
+  std::string path_, identity_;
   int version_ = 0;
   Result (*nvrtcVersion_)(int*, int*) = nullptr;
   Result (*nvrtcCreateProgram_)(Program*, const char*, const char*, int, const char* const*,

@@ -2,18 +2,21 @@
 
 #include <algorithm>
 #include <charconv>
-#include <cstdlib>
+#include <cstring>
 #include <filesystem>
-#include <fstream>
+#include <span>
 #include <sstream>
 
+#include "core/environment.hpp"
 #include "core/error.hpp"
 #include "core/kernel_cache.hpp"
+#include "core/regular_file.hpp"
 
 namespace ingot::cuda {
 namespace {
 
 constexpr std::int64_t rows_of_warpgroup = 64, mma_columns = 16;
+constexpr off_t most_bytes = 1 << 20;  // thousands of rows
 
 std::string_view trimmed(std::string_view text) {
   const std::size_t begin = text.find_first_not_of(" \t\r");
@@ -81,11 +84,23 @@ void set(Config& config, const std::string& name, const std::string& value) {
   config.*tunable->field = number;
 }
 
-std::string file_of_this_user() {
-  const char* chosen = std::getenv("INGOT_CUDA_TUNING");
-  if (chosen != nullptr) return std::string(chosen) == "off" ? "" : chosen;
+std::string file_of_this_user(const std::string& chosen) {
+  if (!chosen.empty()) return chosen == "off" ? "" : chosen;
   const std::filesystem::path folder = DiskCache::default_folder();
   return folder.empty() ? "" : (folder / "tuning" / "cuda.txt").string();
+}
+
+/// The text of a file of sensible size. Throws where there is none.
+std::string read_text(const std::string& path) {
+  const RegularFile file = open_regular_file(AT_FDCWD, path.c_str());
+  if (!file) fail(errno == EINVAL ? "is no regular file" : std::strerror(errno));
+  if (file.status.st_size > most_bytes) {
+    fail("must be at most " + std::to_string(most_bytes) + " bytes, is " +
+         std::to_string(file.status.st_size));
+  }
+  std::string text(static_cast<std::size_t>(file.status.st_size), '\0');
+  if (!read_fully(file, std::as_writable_bytes(std::span(text)))) fail("cannot be read");
+  return text;
 }
 
 }  // namespace
@@ -135,12 +150,15 @@ TunedTable TunedTable::parse(std::string_view text, std::string_view gpu) {
 }
 
 TunedTable TunedTable::load(std::string_view gpu) {
-  const std::string path = file_of_this_user();
-  std::ifstream file(path);
-  if (path.empty() || !file) return {};
-  std::stringstream text;
-  text << file.rdbuf();
-  TunedTable table = parse(text.str(), gpu);
+  const std::string chosen = environment("INGOT_CUDA_TUNING");
+  const std::string path = file_of_this_user(chosen);
+  if (path.empty() || (chosen.empty() && ::access(path.c_str(), F_OK) != 0)) return {};
+  TunedTable table;
+  try {
+    table = parse(read_text(path), gpu);
+  } catch (const Error& error) {
+    table.complaint_ = error.what();
+  }
   table.file_ = path;
   return table;
 }

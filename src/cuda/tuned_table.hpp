@@ -24,7 +24,8 @@ class TunedTable {
   static TunedTable parse(std::string_view text, std::string_view gpu);
 
   /// The file that INGOT_CUDA_TUNING names ("off": none), else tuning/cuda.txt in the folder of the
-  /// kernel cache; an empty table where there is no such file.
+  /// kernel cache where there is one. The table is empty and complaint() says why where the file
+  /// cannot be read, is no regular file (it is not waited for) or is larger than 1 MiB.
   static TunedTable load(std::string_view gpu);
 
   /// Sets what the last matching row says, but for a row whose values the kernel cannot have.

@@ -103,8 +103,8 @@ bool has_engine(const Problem& p, const DeviceCaps& caps, const Config& decode) 
   return p.seqlen_k > 0 && p.seqlen_k <= INT_MAX / 2;  // places of tiles are of 32 bits
 }
 
-/// As much under way on a multiprocessor as reads fastest (docs/hopper.md), and two blocks fit
-/// where there are more than multiprocessors: one reads while the other starts or ends.
+/// Keeps about 96 KB of loads under way on a multiprocessor, which reads fastest (docs/hopper.md),
+/// and is small enough for a second block, which reads while the first one starts or ends.
 Config engine_config(const Config& decode) {
   constexpr std::int64_t bytes_ahead = (96 << 10) + 512;  // of tiles, and their barriers
   Config c = decode;

@@ -23,9 +23,9 @@ std::int64_t backward_bytes(const Config& c) {
   const std::int64_t a =
       c.resident ? pieces(c.head_dim, c.chunk) * a1 + pieces(c.head_dim_v, c.chunk_v) * a2 : 0;
   const std::int64_t slot = is_whole(c) ? b1 + b2 : std::max(b1, b2);
-  // lse and delta: of the queries of a moving tile, or (static) of the stationary ones.
+  // RowStatistics: of the queries of a moving tile, or (static) of the stationary ones.
   const std::int64_t statistics =
-      (c.kernel == "backward_dkv" ? c.stages * c.block_n : c.block_m) * 8;
+      (c.kernel == "backward_dkv" ? c.stages * c.block_n : c.block_m) * 12;
   return (a + c.stages * slot) * element_bytes(c) + statistics;
 }
 
@@ -84,7 +84,9 @@ MmaBackwardChoice choose_mma_backward(const Problem& p, const DeviceCaps& caps) 
     choice.dkv = tiles(choice.dkv, caps, widest > 64 || !hopper ? mma_rows : two, 128, 32);
   } else if (widest > 128) {
     choice.dq = tiles(choice.dq, caps, mma_rows, 256, hopper ? 64 : 32);
-    choice.dkv = tiles(choice.dkv, caps, mma_rows, 128, !hopper ? 32 : capped ? 48 : 64);
+    const bool uneven = p.head_dim != p.head_dim_v;
+    const std::int64_t queries = uneven ? 32 : capped || widest > 256 ? 48 : 64;
+    choice.dkv = tiles(choice.dkv, caps, mma_rows, 128, hopper ? queries : 32);
   } else {
     choice.dq = widest > 64 ? tiles(choice.dq, caps, mma_rows, 128, 64)
                             : tiles(choice.dq, caps, two, 128, 32);
@@ -97,7 +99,7 @@ MmaBackwardChoice choose_mma_backward(const Problem& p, const DeviceCaps& caps) 
 
 Needs needs_mma_backward(const Config& c) {
   if (c.kernel == "delta") return {c.warps * lanes, 0};
-  const std::int64_t fixed = c.kernel == "backward_dq" ? c.block_m * 8 : 0;
+  const std::int64_t fixed = c.kernel == "backward_dq" ? c.block_m * 12 : 0;
   return {c.warps * lanes, backward_bytes(c) - fixed};
 }
 

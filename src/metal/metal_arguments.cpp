@@ -1,6 +1,7 @@
 #include "metal/metal_arguments.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <initializer_list>
 
 #include "algorithm/score.h"
@@ -85,13 +86,13 @@ Config specialise(Config c, const ForwardOperands& x) {
 Config specialise(Config c, const BackwardOperands& x) {
   c.o_strided = is_strided(x.o);
   c.dout_strided = is_strided(x.dout);
+  c.q_strided = is_strided(x.q);
+  c.k_strided = is_strided(x.k);
   if (c.kernel == "delta") {
-    c.unit_bytes = alignment_of({&x.o, &x.dout});
+    c.unit_bytes = alignment_of({&x.q, &x.k, &x.o, &x.dout});
     return c;
   }
   c.o_strided = false;
-  c.q_strided = is_strided(x.q);
-  c.k_strided = is_strided(x.k);
   c.v_strided = is_strided(x.v);
   if (c.kernel == "backward_dq") {
     c.dq_strided = is_strided(x.dq);
@@ -125,6 +126,7 @@ CombineParams combine_params(const Problem& p, const ForwardArgs& args,
   params.seqlen_q = p.seqlen_q;
   params.num_heads = static_cast<std::int32_t>(p.num_heads);
   params.splits = static_cast<std::int32_t>(detail.splits);
+  params.factor = p.softcap > 0.0F ? p.softcap : std::fabs(p.scale);
   return params;
 }
 
@@ -134,7 +136,7 @@ BackwardParams backward_params(const Problem& p, const BackwardArgs& args) {
   params.q = strides_of(args.q), params.k = strides_of(args.k), params.v = strides_of(args.v);
   params.o = strides_of(args.o), params.dout = strides_of(args.dout);
   params.lse = strides_of(args.lse);
-  params.delta = {p.num_heads * p.seqlen_q, p.seqlen_q, 1, 1};
+  params.delta = {p.num_heads * p.seqlen_q, p.seqlen_q, 1, p.batch * p.num_heads * p.seqlen_q};
   params.dq = strides_of(args.dq), params.dk = strides_of(args.dk);
   params.dv = strides_of(args.dv);
   params.num_heads = static_cast<std::int32_t>(p.num_heads);

@@ -28,6 +28,7 @@ bool has(const Problem& p, Dtype dtype) {
 }
 
 void refuse_unsupported(const Problem& p, const DeviceCaps& caps, const std::string& device_name) {
+  require_no_parts(p, device_name);
   const std::string system = "macOS " + std::to_string(caps.os_major);
   if (caps.os_major < oldest_macos) {
     refuse(system + ": device " + device_name + " needs macOS " + std::to_string(oldest_macos) +
@@ -89,8 +90,8 @@ PassPlan plan_forward(const Problem& problem, const DeviceCaps& caps) {
   if (choice.splits > 1) {
     const std::int64_t rows = problem.batch * problem.num_heads * problem.seqlen_q * choice.splits;
     detail->combine = {choice.combine, choice.combine_grid, choice.combine_threads, 0};
-    detail->partial_lse_bytes = round_up(floats(rows * problem.head_dim_v));
-    pass.workspace_bytes = detail->partial_lse_bytes + floats(rows);
+    detail->partial_sums_at = round_up(floats(rows * problem.head_dim_v));
+    pass.workspace_bytes = detail->partial_sums_at + floats(2 * rows);
     pass.kernels.push_back(describe(*detail->combine));
   }
   pass.detail = std::move(detail);
@@ -111,7 +112,7 @@ PassPlan plan_backward(const Problem& problem, const DeviceCaps& caps) {
   PassPlan pass;
   pass.config = summary_of(choice.dkv.config, 1);
   pass.units = units_of(detail->dq) + units_of(detail->dkv);
-  pass.workspace_bytes = floats(problem.batch * problem.num_heads * problem.seqlen_q);
+  pass.workspace_bytes = floats(3 * problem.batch * problem.num_heads * problem.seqlen_q);
   pass.why = std::move(choice.why);
   for (const Launch* launch : {&detail->delta, &detail->dq, &detail->dkv}) {
     pass.kernels.push_back(describe(*launch));

@@ -25,9 +25,9 @@ struct ForwardDetail : PassDetail {
   Launch main;
   std::optional<Launch> combine;  ///< of the partial results, where the keys are split
   std::int64_t splits = 1;
-  std::int64_t split_length = 0;      ///< keys of a split
-  std::int64_t row_blocks = 1;        ///< of the rows that share keys
-  std::size_t partial_lse_bytes = 0;  ///< offset in the workspace; partial_o begins it
+  std::int64_t split_length = 0;    ///< keys of a split
+  std::int64_t row_blocks = 1;      ///< of the rows that share keys
+  std::size_t partial_sums_at = 0;  ///< offset in the workspace; partial_o begins it
 };
 
 struct BackwardDetail : PassDetail {

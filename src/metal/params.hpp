@@ -28,6 +28,8 @@ struct CombineParams {
   std::int64_t seqlen_q;
   std::int32_t num_heads;
   std::int32_t splits;
+  float factor;
+  std::int32_t unused;
 };
 
 struct BackwardParams {
@@ -42,7 +44,7 @@ struct BackwardParams {
 
 static_assert(sizeof(ScoreParams) == 40);
 static_assert(sizeof(ForwardParams) == 224);
-static_assert(sizeof(CombineParams) == 80);
+static_assert(sizeof(CombineParams) == 88);
 static_assert(sizeof(BackwardParams) == 376);
 
 }  // namespace ingot::metal

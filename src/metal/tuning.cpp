@@ -23,10 +23,10 @@ struct OwnShape {
   bool cache_q;  // where head_dim <= max_dim, too
 };
 
-// Operands of 16 bits in registers, then of 32. apple7 and apple8 stage K and V in slabs of block_d
-// columns; apple9 and newer read them straight from device memory, and have registers for more keys
-// where no slab is held.
-constexpr OwnShape apple7_half[] = {
+// Operands of 16 bits in registers, for every family, then of 32. apple7 and apple8 stage K and V
+// in slabs of block_d columns; apple9 and newer read them straight from device memory, and have
+// registers for more keys where no slab is held.
+constexpr OwnShape any_half[] = {
     {32, 32, 4, 32, 32, true},
     {64, 16, 4, 64, 32, true},
     {96, 16, 4, 32, 32, true},
@@ -36,12 +36,6 @@ constexpr OwnShape apple7_float[] = {
     {16, 32, 4, 32, 16, true},
     {32, 32, 4, 16, 32, true},
     {64, 16, 4, 32, 32, true},
-    {widest_own_rows, 16, 4, 32, 32, false},
-};
-constexpr OwnShape apple9_half[] = {
-    {32, 32, 4, 32, 32, true},
-    {64, 16, 4, 64, 32, true},
-    {96, 16, 4, 32, 32, true},
     {widest_own_rows, 16, 4, 32, 32, false},
 };
 constexpr OwnShape apple9_float[] = {
@@ -78,8 +72,8 @@ const Row& find_row(std::span<const Row> table, std::int64_t dim) {
 }
 
 std::span<const OwnShape> own_table(int family, bool half) {
-  if (family < 9) return half ? std::span(apple7_half) : std::span<const OwnShape>(apple7_float);
-  return half ? std::span(apple9_half) : std::span<const OwnShape>(apple9_float);
+  if (half) return any_half;
+  return family < 9 ? std::span<const OwnShape>(apple7_float) : apple9_float;
 }
 
 std::string_view family_name(int family) {
@@ -211,8 +205,8 @@ void choose_decode(const Problem& p, const DeviceCaps& caps, ForwardChoice& choi
   const bool wide = c.kernel == "decode_wide";
   choice.row_blocks = ceil_div(packed_rows, c.rows_per_simdgroup);
   const std::int64_t cores = caps.cores > 0 ? caps.cores : 8;
-  const std::int64_t pieces =
-      p.batch * p.num_heads_kv * choice.row_blocks * (wide ? c.simdgroups : 1);
+  const std::int64_t pieces = std::max<std::int64_t>(
+      p.batch * p.num_heads_kv * choice.row_blocks * (wide ? c.simdgroups : 1), 1);
   const std::int64_t wanted = std::max<std::int64_t>(cores * simdgroups_per_core / pieces, 2);
   const ScoreParams score = score_params(p);
   const std::int64_t visible =

@@ -165,7 +165,11 @@ Config delta_config(const Problem& p, const DeviceCaps& caps) {
   Config c;
   c.kernel = "delta";
   c.family = family_name(caps.family);
+  c.head_dim = p.head_dim;
   c.head_dim_v = p.head_dim_v;
+  c.softcap = p.softcap != 0;
+  c.q_type = memory_type(p.q, caps.family);
+  c.k_type = memory_type(p.k, caps.family);
   c.o_type = memory_type(p.o, caps.family);
   c.dout_type = memory_type(p.dout, caps.family);
   c.simdgroups = 8;
@@ -251,7 +255,7 @@ std::int64_t backward_registers_estimate(const Config& c) {
   if (c.cache_lhs) count += row_tiles * tiles_of(c.head_dim) * 2 * bytes_of(c.qk_reg) / 4;
   if (c.cache_dout) count += row_tiles * tiles_of(c.head_dim_v) * 2 * bytes_of(c.dp_reg) / 4;
   count += (row_tiles + 1) * c.panel * 2 * bytes / 4;  // operands of one panel
-  count += dq ? row_tiles * 2 : own_tiles * 2;         // lse and delta
+  count += dq ? row_tiles * 2 : own_tiles * 2;         // numbers of a query row, between products
   if (c.stage_rhs) {
     const std::int64_t slab =
         c.block_n * c.block_d * std::max(bytes_of(c.q_type), bytes_of(c.dout_type));

@@ -9,6 +9,7 @@
 #include <cstring>
 #include <map>
 #include <mutex>
+#include <new>
 
 #define FAKE extern "C" __attribute__((visibility("default")))
 
@@ -22,10 +23,17 @@ int result_of(const char* function) {
   return std::strcmp(state.failing, function) == 0 ? state.failure : 0;
 }
 
+/// Null where there is no memory.
 void* allocate(std::size_t bytes, int device) {
   void* const block = std::aligned_alloc(256, (bytes + 255) / 256 * 256);
+  if (block == nullptr) return nullptr;
   const std::lock_guard lock(mutex);
-  memory[reinterpret_cast<std::uintptr_t>(block)] = {bytes, device};
+  try {
+    memory[reinterpret_cast<std::uintptr_t>(block)] = {bytes, device};
+  } catch (const std::bad_alloc&) {
+    std::free(block);
+    return nullptr;
+  }
   return block;
 }
 
@@ -125,8 +133,14 @@ FAKE int cuMemAllocFromPoolAsync(std::uint64_t* address, std::size_t bytes, Any,
   if (const int result = result_of("cuMemAllocFromPoolAsync")) return result;
   ++state.allocations;
   *address = reinterpret_cast<std::uint64_t>(allocate(bytes, 0));
+  if (*address == 0) return --state.allocations, 2;  // CUDA_ERROR_OUT_OF_MEMORY
   return 0;
 }
+FAKE int cuMemHostAlloc(void** address, std::size_t bytes, unsigned) {
+  *address = std::calloc(1, bytes);
+  return *address == nullptr ? 2 : 0;
+}
+FAKE int cuMemFreeHost(void* address) { return std::free(address), 0; }
 FAKE int cuMemsetD32Async(std::uintptr_t address, unsigned value, std::size_t count, Any) {
   std::fill_n(reinterpret_cast<unsigned*>(address), count, value);
   return 0;
@@ -138,7 +152,8 @@ FAKE int cuMemFreeAsync(std::uint64_t address, Any) {
 }
 FAKE int cuCtxSetCurrent(Any) { return 0; }
 FAKE int cuMemAlloc_v2(std::uint64_t* address, std::size_t bytes) {
-  return *address = reinterpret_cast<std::uint64_t>(allocate(bytes, 0)), 0;
+  *address = reinterpret_cast<std::uint64_t>(allocate(bytes, 0));
+  return *address == 0 ? 2 : 0;
 }
 FAKE int cuMemFree_v2(std::uint64_t address) {
   return release(reinterpret_cast<void*>(address)), 0;
@@ -173,7 +188,9 @@ FAKE int cuEventSynchronize(Any) { return result_of("cuEventSynchronize"); }
 FAKE int cuEventElapsedTime(float* milliseconds, Any, Any) { return *milliseconds = 2.0F, 0; }
 
 // ---- NVRTC ----
-FAKE int nvrtcVersion(int* major, int* minor) { return *major = 13, *minor = 0, 0; }
+FAKE int nvrtcVersion(int* major, int* minor) {
+  return *major = 13, *minor = state.compiler_minor, 0;
+}
 FAKE const char* nvrtcGetErrorString(int) { return "NVRTC_ERROR_COMPILATION"; }
 FAKE int nvrtcCreateProgram(Any* program, const char*, const char*, int, const char* const*,
                             const char* const*) {

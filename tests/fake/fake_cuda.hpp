@@ -18,6 +18,7 @@ struct FakeCuda {
   bool capturing = false;
   bool rejects_tensor_maps = false;
   const char* compile_log = nullptr;  ///< the compiler fails, with this log
+  int compiler_minor = 0;             ///< of the compiler's version, 13.0
 
   int compilations = 0, loads = 0, launches = 0, allocations = 0, frees = 0, contexts_pushed = 0;
   unsigned last_grid = 0, last_block = 0, last_cluster = 0;

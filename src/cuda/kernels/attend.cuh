@@ -5,7 +5,7 @@
 
 #include "cuda/kernels/product.cuh"  // with the dialect, first
 
-#include "algorithm/online_softmax.h"
+#include "algorithm/scaled_softmax.h"
 #include "algorithm/score.h"
 
 namespace ingot {
@@ -71,7 +71,7 @@ struct WarpRows {
   using S = Fragment<M, Config::block_n>;
   using O = typename Accumulator<typename Config::element, M, Config::columns>::type;
   O o;
-  OnlineSoftmax<float> softmax[M / 8];  // row_sum of this lane's cols only
+  ScaledSoftmax<float> softmax[M / 8];  // row_sum of this lane's cols only
 
   INGOT_FN void clear() {
     o.clear();
@@ -79,19 +79,24 @@ struct WarpRows {
     for (int i = 0; i < M / 8; ++i) softmax[i] = {-infinity, 0.0f};
   }
 
-  // Scores to weights, in place.
-  INGOT_FN void weigh(S& s) {
+  // Scores without their last factor to weights, in place.
+  INGOT_FN void weigh(S& s, float factor_log2) {
 #pragma unroll
     for (int i = 0; i < S::rows; ++i) {
       float tile_max = s.x[i][0];
 #pragma unroll
       for (int j = 1; j < S::cols; ++j) tile_max = max_(tile_max, s.x[i][j]);
-      const float correction = softmax[i].raise_max(max_of_quad(tile_max));
-      const float offset = softmax[i].offset();
+      const float correction = softmax[i].raise_max(max_of_quad(tile_max), factor_log2);
+      float offset = softmax[i].offset() * factor_log2;
+      if (fabsf(offset) >= large_exponent()) {
+#pragma unroll
+        for (int j = 0; j < S::cols; ++j) s.x[i][j] -= softmax[i].offset();
+        offset = 0.0f;
+      }
       float sum = 0.0f;
 #pragma unroll
       for (int j = 0; j < S::cols; ++j) {
-        s.x[i][j] = exp2_(s.x[i][j] - offset);
+        s.x[i][j] = exp2_(__fmaf_rn(s.x[i][j], factor_log2, -offset));
         sum += s.x[i][j];
       }
       softmax[i].row_sum += sum;
@@ -106,6 +111,20 @@ struct WarpRows {
     for (int i = 0; i < M / 8; ++i) softmax[i].row_sum = sum_of_quad(softmax[i].row_sum);
   }
 };
+
+// Products of q and k to scores that lack `outer_factor`.
+template <class Config, int M, int N>
+INGOT_FN void make_scores(Fragment<M, N>& s, const ScoreParams& p, const ScoreFactors& factors) {
+  using S = Fragment<M, N>;
+  if (!Config::softcap && p.scale > 0.0f) return;
+#pragma unroll
+  for (int i = 0; i < S::rows; ++i) {
+#pragma unroll
+    for (int j = 0; j < S::cols; ++j) {
+      s.x[i][j] = Config::softcap ? tanh_(s.x[i][j] * factors.inner) : -s.x[i][j];
+    }
+  }
+}
 
 // Hides what a row must not see: cols [col, col + N) against the visible range of every row.
 // Row i of the warp is query (first + row(i)) / group.
@@ -142,6 +161,7 @@ INGOT_FN void attend(WarpRows<Config, M>& rows, const KeyValueTiles<Config, Team
   using Shape = ForwardShape<Config>;
   using T = typename Shape::T;
   const ScoreFactors factors = make_score_factors(p);
+  const float factor_log2 = outer_factor<Config>(p) * log2_e;
   const unsigned group = Config::packed ? tiles.q.group : 1u;
   const Index query = Config::packed ? static_cast<unsigned>(first) / group : first;
   TileRing<Team, T, Shape::slot_elements, Config::stages, Shape::items, KeyValueTiles<Config, Team>>
@@ -157,16 +177,10 @@ INGOT_FN void attend(WarpRows<Config, M>& rows, const KeyValueTiles<Config, Team
       multiply_transposed<Config::chunk>(s, q_tile + q_offset, Shape::QTile::pitch, k,
                                          Shape::KTile::pitch);
     }
-#pragma unroll
-    for (int i = 0; i < M / 8; ++i) {
-#pragma unroll
-      for (int j = 0; j < Config::block_n / 4; ++j) {
-        s.x[i][j] = value_log2<Config>(factors, s.x[i][j]);
-      }
-    }
+    make_scores<Config>(s, p, factors);
     const Index col = tiles.col(block);
     if (!sees_all<Config>(p, query, M, col, Config::block_n)) hide(s, p, first, group, col);
-    rows.weigh(s);
+    rows.weigh(s, factor_log2);
 #pragma unroll
     for (int c = 0; c < Shape::chunks_v; ++c) {
       const T* v = ring.next(block, Shape::chunks + c);

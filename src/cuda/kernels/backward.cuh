@@ -2,7 +2,7 @@
 // matrix (queries, or keys: the stationary side) and go through blocks of the other (moving) side:
 //
 //   S = A1 B1^T, dP = A2 B2^T    with (A1, A2, B1, B2) = (Q, dO, K, V), or (K, V, Q, dO):
-//   transposed P = exp2(S - lse)            dS = P (dP - delta) dscore/dS
+//   transposed P = exp(S - lse)             dS = P (dP - delta) dscore/dS
 //
 // so that a warp's P and dS are operands of the next products as they lie in registers.
 #pragma once
@@ -10,8 +10,6 @@
 #include "cuda/kernels/attend.cuh"
 
 namespace ingot {
-
-constexpr float log2_e = 1.44269504088896340736f;
 
 // Sizes of the shared tiles. A block of threads makes Config::columns cols of the sum over B1 (dq
 // or dk) and Config::columns_v of the one over B2 (dv; none: 0).
@@ -139,21 +137,25 @@ INGOT_FN const typename Config::element* multiply_block(S& s, S& dp, Ring& ring,
   }
 }
 
-// Base-2 offset of a row's scores: P = exp2(score - offset). A row without weight has P = 0.
-INGOT_FN float softmax_offset(float lse) { return lse == -infinity ? infinity : lse * log2_e; }
+// log2 of P, `t` being the score without its last factor. The score is rounded before the shift
+// goes off it: that came of the rounded score of the heaviest key, so that this key has its weight
+// however large its score.
+INGOT_FN float exponent_of(float t, float factor, const RowStatistics& row) {
+  const float less = __fsub_rn(__fmul_rn(t, factor), row.shift);
+  return __fmaf_rn(min_or_nan(less, 0.0f), log2_e, -row.log2_sum);
+}
 
 // One pair: the score product s becomes P, dp becomes dS without the factor scale, which the sums
 // get at their end. Both are 0 where the pair is not visible, whatever (0 * Inf of padding) they
 // were.
 template <class Config>
-INGOT_FN void differentiate(const ScoreFactors& f, float& s, float& dp, bool visible, float offset,
-                            float delta) {
-  const float value = value_log2<Config>(f, s);
-  ScoreFactors unscaled = f;
-  unscaled.scale = 1.0f;
+INGOT_FN void differentiate(const ScoreParams& score, const ScoreFactors& f, float& s, float& dp,
+                            bool visible, const RowStatistics& row) {
+  const float t = Config::softcap ? tanh_(s * f.inner) : s;
   // Computed for all and then selected: a branch per pair costs more.
-  const float weight = exp2_(value - offset);
-  const float gradient = weight * (dp - delta) * derivative<Config>(unscaled, value);
+  const float weight = exp2_(exponent_of(t, Config::softcap ? score.softcap : f.scale, row));
+  const float slope = Config::softcap ? 1.0f - t * t : 1.0f;
+  const float gradient = weight * (dp - row.delta) * slope;
   s = visible ? weight : 0.0f;
   dp = visible ? gradient : 0.0f;
 }

@@ -8,10 +8,14 @@
 
 namespace ingot {
 
-// lse and delta of the queries of one block.
+// Of the queries of one block.
 template <class Config>
 struct SharedStatistics {
-  float lse[Config::block_n], delta[Config::block_n];
+  float shift[Config::block_n], log2_sum[Config::block_n], delta[Config::block_n];
+
+  INGOT_FN RowStatistics of(int query) const {
+    return {shift[query], log2_sum[query], delta[query]};
+  }
 };
 
 // The tiles of BackwardTiles, and with the first of a block its statistics.
@@ -20,8 +24,8 @@ struct KeyStationaryTiles {
   using T = typename Config::element;
   Tiles tiles;
   SharedStatistics<Config>* statistics;  // Config::stages of them
-  const float *lse, *delta;              // of the first head of the group
-  Index lse_head, lse_row, seqlen_q;
+  const RowStatistics* rows;             // of the first head of the group
+  Index seqlen_q;
 
   INGOT_FN void load(int block, int item, T* slot) const {
     tiles.load(block, item, slot);
@@ -29,9 +33,10 @@ struct KeyStationaryTiles {
     SharedStatistics<Config>& to = statistics[block % Config::stages];
     const Index row = tiles.col(block) + threadIdx.x, head = block / tiles.blocks;
     const int bytes = row < seqlen_q ? 4 : 0;
-    const Index from = bytes > 0 ? row : 0;
-    copy_async_4(&to.lse[threadIdx.x], lse + head * lse_head + from * lse_row, bytes);
-    copy_async_4(&to.delta[threadIdx.x], delta + head * seqlen_q + from, bytes);
+    const RowStatistics* const from = rows + head * seqlen_q + (bytes > 0 ? row : 0);
+    copy_async_4(&to.shift[threadIdx.x], &from->shift, bytes);
+    copy_async_4(&to.log2_sum[threadIdx.x], &from->log2_sum, bytes);
+    copy_async_4(&to.delta[threadIdx.x], &from->delta, bytes);
   }
 };
 
@@ -61,11 +66,7 @@ struct KeyStationary {
              row, first, count > 0 ? count : 1, unit.slice * Config::columns,
              unit.slice * Config::columns_v},
             static_cast<SharedStatistics<Config>*>(statistics),
-            static_cast<const float*>(p.lse.data) + unit.batch * p.lse.stride[0] +
-                head * p.lse.stride[1],
-            p.delta + (unit.batch * p.heads + head) * p.score.seqlen_q,
-            p.lse.stride[1],
-            p.lse.stride[2],
+            p.statistics + (unit.batch * p.heads + head) * p.score.seqlen_q,
             p.score.seqlen_q};
   }
 };
@@ -108,14 +109,22 @@ extern "C" __global__ void __launch_bounds__(Config::warps * 32)
         query + Config::block_n <= p.score.seqlen_q &&
         (!Config::masked || is_full(p.score, query, query + Config::block_n - 1, row, row + M - 1));
 #pragma unroll
-    for (int i = 0; i < S::rows; ++i) {
-      const Range seen = full ? Range{0, Config::block_n}
-                              : rows_of(p.score, row + S::row(i), query, Config::block_n);
+    for (int j = 0; j < S::cols; ++j) {
+      const RowStatistics r = statistics.of(S::col(j));
 #pragma unroll
-      for (int j = 0; j < S::cols; ++j) {
-        const int col = S::col(j);
-        differentiate<Config>(factors, s.x[i][j], ds.x[i][j], seen.holds(col),
-                              softmax_offset(statistics.lse[col]), statistics.delta[col]);
+      for (int i = 0; i < S::rows; ++i) {
+        differentiate<Config>(p.score, factors, s.x[i][j], ds.x[i][j], true, r);
+      }
+    }
+    // Behind it and not within: ranges of all rows at a time lack registers.
+    if (!full) {
+#pragma unroll
+      for (int i = 0; i < S::rows; ++i) {
+        const Range seen = rows_of(p.score, row + S::row(i), query, Config::block_n);
+#pragma unroll
+        for (int j = 0; j < S::cols; ++j) {
+          if (!seen.holds(S::col(j))) s.x[i][j] = ds.x[i][j] = 0.0f;
+        }
       }
     }
 #pragma unroll

@@ -44,8 +44,7 @@ extern "C" __global__ void __launch_bounds__(Config::warps * 32)
   __shared__ RowStatistics shared_statistics[Config::block_m];
   RowStatistics* const statistics = shared_statistics + offset;
   if (lane() < M) {
-    const RowStatistics r = statistics_of(p, unit.batch, unit.head, row + offset + lane());
-    statistics[lane()] = {softmax_offset(r.lse), r.delta};
+    statistics[lane()] = statistics_of(p, unit.batch, unit.head, row + offset + lane());
   }
   __syncwarp();
   typename Accumulator<T, M, Config::columns>::type dq;
@@ -64,8 +63,7 @@ extern "C" __global__ void __launch_bounds__(Config::warps * 32)
       const RowStatistics r = statistics[S::row(i)];
 #pragma unroll
       for (int j = 0; j < S::cols; ++j) {
-        differentiate<Config>(factors, s.x[i][j], ds.x[i][j], seen.holds(S::col(j)), r.lse,
-                              r.delta);
+        differentiate<Config>(p.score, factors, s.x[i][j], ds.x[i][j], seen.holds(S::col(j)), r);
       }
     }
 #pragma unroll

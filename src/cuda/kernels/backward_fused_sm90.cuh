@@ -22,7 +22,7 @@ struct FusedTiles {
 // runs beside pointwise work that does not wait for it. dS is made of P as it was packed, so that
 // the registers of S are free by then. Whether a step is an edge is asked once, outside: branches
 // between its products and pointwise work would cost a seventh of the speed.
-template <bool Edge, class Config>
+template <bool Edge, bool Large, class Config>
 INGOT_FN void take_step(const FusedSteps<Config>& steps, FusedTiles<Config>& t,
                         const ScoreFactors& factors, int block, int next_block, int step,
                         int next) {
@@ -54,11 +54,11 @@ INGOT_FN void take_step(const FusedSteps<Config>& steps, FusedTiles<Config>& t,
   steps.template multiply_sum<Shape::dim>(t.dk, t.ds, steps.q_tile(step));
   wgmma_commit();
   steps.hand_over(step);
-  steps.template weigh<Edge>(t.s, t.p, t.lse, factors, next_block);
+  steps.template weigh<Edge, Large>(t.s, t.p, t.lse, factors, next, next_block);
 }
 
 // S, P and the beginning of dP of the first step.
-template <class Config>
+template <bool Large, class Config>
 INGOT_FN void begin_steps(const FusedSteps<Config>& steps, FusedTiles<Config>& t,
                           const ScoreFactors& factors, int block) {
   using Shape = FusedShape<Config>;
@@ -73,10 +73,10 @@ INGOT_FN void begin_steps(const FusedSteps<Config>& steps, FusedTiles<Config>& t
   wgmma_fence();
   steps.template multiply_rows<Shape::dim_v>(t.dp, Shape::v_at, steps.dout_tile(0));
   wgmma_commit();
-  steps.template weigh<true>(t.s, t.p, t.lse, factors, block);
+  steps.template weigh<true, Large>(t.s, t.p, t.lse, factors, 0, block);
 }
 
-template <class Config>
+template <bool Large, class Config>
 INGOT_FN void compute(const FusedSteps<Config>& steps) {
   FusedTiles<Config> t;
   clear(t.dk);
@@ -88,17 +88,17 @@ INGOT_FN void compute(const FusedSteps<Config>& steps) {
     const ScoreFactors factors = make_score_factors(steps.params.score);
     const QueryBlocks full = steps.full_blocks();
     int block = Walk::first(steps.params, steps.keys);
-    begin_steps(steps, t, factors, block);
+    begin_steps<Large>(steps, t, factors, block);
 #pragma unroll 1
     for (int step = 0; step < count; ++step) {
-      // The last step begins itself once more, for nothing: a product under a condition would make
-      // the compiler serialise all of them.
+      // After the last step its own first product is issued once more and dropped: under a branch
+      // ptxas would serialise every wgmma.
       const int next = min(step + 1, count - 1);
       const int next_block = Walk::after(steps.params, steps.keys, block);
-      if (full.holds(block) && full.holds(next_block)) {
-        take_step<false>(steps, t, factors, block, next_block, step, next);
+      if (!Large && full.holds(block) && full.holds(next_block)) {
+        take_step<false, Large>(steps, t, factors, block, next_block, step, next);
       } else {
-        take_step<true>(steps, t, factors, block, next_block, step, next);
+        take_step<true, Large>(steps, t, factors, block, next_block, step, next);
       }
       block = next_block;
     }
@@ -137,6 +137,12 @@ extern "C" __global__ void __launch_bounds__(ingot::FusedShape<Config>::threads,
     FusedSums<Config>{params, keys, shared}.run();
   } else {
     take_registers<Shape::key_registers>();
-    compute(FusedSteps<Config>{params, keys, shared, warpgroup});
+    const FusedSteps<Config> steps{params, keys, shared, warpgroup};
+    if (steps.any_is_large()) {
+      compute<true>(steps);
+    } else {
+      compute<false>(steps);
+    }
   }
+  tell_fault(params.faults);
 }

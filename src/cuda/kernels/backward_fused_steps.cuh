@@ -3,6 +3,7 @@
 
 #include "cuda/kernels/backward_fused_shape.cuh"
 #include "cuda/kernels/element.cuh"
+#include "cuda/kernels/large_rows.cuh"
 #include "cuda/kernels/softmax.cuh"
 #include "cuda/kernels/store_columns.cuh"
 #include "cuda/kernels/tma.cuh"
@@ -69,7 +70,7 @@ struct FusedSteps {
       const Index row =
           static_cast<Index>(head_of_batch(params, keys, walk)) * rows_padded + walk.block * 64;
       const BoxAt at{{0, walk.block * 64, query_head(params, keys, walk), keys.batch, 0}};
-      mbarrier_wait(empty(step), Stage(step).phase ^ 1);
+      if (!mbarrier_await(empty(step), Stage(step).phase ^ 1)) return;
       mbarrier_arrive_expect(full(step), 2 * Shape::tile + Shape::statistics);
       tma_load(q_tile(step), q, at, full(step));
       tma_load(dout_tile(step), dout, at, full(step));
@@ -127,6 +128,22 @@ struct FusedSteps {
     return seen;
   }
 
+  // Has a query of the heads that this block goes through a large row?
+  INGOT_FN bool any_is_large() const {
+    const Index rows = static_cast<Index>(params.group) * params.query_blocks * 64;
+    const Index head_kv = static_cast<Index>(keys.batch) * params.num_heads_kv + keys.head_kv;
+    return ingot::any_is_large<Config::head_dim_v>(params.delta, params.delta - params.lse_log2,
+                                                   head_kv * rows, rows);
+  }
+
+  // Of the queries of a step: log2 of the sums of large rows, from this thread's first query on.
+  INGOT_FN const float* log2_sums(int step, int block) const {
+    const int head = keys.batch * params.num_heads + keys.head_kv * params.group;
+    const Index row = static_cast<Index>(head + step / keys.count()) * params.query_blocks + block;
+    return params.delta + log2_sums_behind(params.delta - params.lse_log2) + row * 64 +
+           threadIdx.x % 4 * 2;
+  }
+
   // Of the queries of this thread: 8 times two neighbours.
   INGOT_FN void load_statistic(float (&x)[16], u32 from) const {
     from += threadIdx.x % 4 * 8;
@@ -136,20 +153,24 @@ struct FusedSteps {
   }
 
   // P from S, packed. With softcap S becomes its derivative, which dS needs.
-  template <bool Edge>
-  INGOT_FN void weigh(float (&s)[32], u32 (&p)[16], const float (&offset)[16],
-                      const ScoreFactors& factors, int block) const {
+  template <bool Edge, bool Large>
+  INGOT_FN void weigh(float (&s)[32], u32 (&p)[16], const float (&lse)[16],
+                      const ScoreFactors& factors, int step, int block) const {
     SeenQueries seen;
     if constexpr (Edge) seen = seen_in(block);
+    const float* const sums = Large ? log2_sums(step, block) : nullptr;
+    float log2_sum[2];
 #pragma unroll
     for (int i = 0; i < 16; ++i) {
+      if (i % 2 == 0) load_log2_sums<Large>(sums + 4 * i, log2_sum);
       float weight[2];
 #pragma unroll
       for (int c = 0; c < 2; ++c) {
         float& x = s[2 * i + c];
         const float value = Config::softcap ? tanh_fast(x * factors.inner) : x;
-        const float factor = Config::softcap ? factors.cap_log2 : factors.scale_log2;
-        weight[c] = exp2_(__fmaf_rn(value, factor, -offset[i / 2 * 2 + c]));
+        const float factor_log2 = Config::softcap ? factors.cap_log2 : factors.scale_log2;
+        const float factor = Config::softcap ? params.score.softcap : factors.scale;
+        weight[c] = weight_of<Large>(value, factor_log2, factor, lse[i / 2 * 2 + c], log2_sum[c]);
         if (Config::softcap) x = __fmaf_rn(-value, value, 1.0f);
         if (Edge && !seen.holds(i % 2, i / 2 * 8 + c)) weight[c] = 0.0f;
       }
@@ -238,6 +259,7 @@ template <class Config>
 INGOT_FN void init_fused_barriers(u32 shared) {
   using Shape = FusedShape<Config>;
   if (threadIdx.x == 0) {
+    clear_mark();
     mbarrier_init(shared + Shape::kv_full, 1);
     for (int i = 0; i < Shape::stages; ++i) {
       mbarrier_init(shared + Shape::full + 8 * i, 1);

@@ -70,6 +70,18 @@ struct FusedSums {
   // The same for both barriers of a step.
   INGOT_FN static u32 phase(int step) { return static_cast<u32>(step / 2) & 1; }
 
+  // What a marked block leaves as a count: the blocks after it are marked, too.
+  static constexpr int broken_sum = -1;
+
+  // Bounded, as mbarrier_wait is. False if the turn will not come.
+  INGOT_FN static bool await_count(const int* counter, int count) {
+    int now = load_acquire(counter);
+    for (u32 polls = 0; polls < (1u << 26) && now != count && now != broken_sum; ++polls) {
+      now = load_acquire(counter);
+    }
+    return now == count;
+  }
+
   // ---- the threads that ask ------------------------------------------------------------------
 
   INGOT_FN void ask(int first) const {
@@ -82,12 +94,10 @@ struct FusedSums {
       const int head = head_of_batch(params, keys, walk);
       int* const counter =
           params.turns + static_cast<Index>(head) * params.query_blocks + walk.block;
-      // Bounded, as in mbarrier_wait.
-      for (u32 polls = 0; polls < (1u << 26) && load_acquire(counter) != turn.before; ++polls) {
-      }
+      if (!await_count(counter, turn.before)) mark_fault();
       mbarrier_arrive(turn_barrier(step));
       mbarrier_wait(added_barrier(step), phase(step));
-      if (!turn.is_last) store_release(counter, turn.before + 1);
+      if (!turn.is_last) store_release(counter, is_marked() ? broken_sum : turn.before + 1);
       walk.next(params, keys);
       walk.next(params, keys);
     }

@@ -35,7 +35,8 @@ struct KeysShape {
   static constexpr int ds_at = dout_at + stages * dout_tile;  // two a group of keys
   static constexpr int p_at = ds_at + 2 * key_groups * panel;
   static constexpr int statistics_at = p_at + (wide ? 2 * panel : 0);  // lse, delta of 64 queries
-  static constexpr int query_at = statistics_at + stages * 512;        // number of their first
+  static constexpr int query_at = statistics_at + stages * 512;  // number of their first, and the
+                                                                 // 64 rows of all heads they are
   static constexpr int keys_full = query_at + 8 * stages;
   static constexpr int q_full = keys_full + 8, dout_full = q_full + 8 * stages;
   static constexpr int q_empty = dout_full + 8 * stages, dout_empty = q_empty + 8 * stages;
@@ -108,6 +109,11 @@ struct KeysSteps {
   INGOT_FN u32 q_empty(Stage at) const { return shared + Shape::q_empty + 8 * at.slot; }
   INGOT_FN u32 dout_empty(Stage at) const { return shared + Shape::dout_empty + 8 * at.slot; }
   INGOT_FN u32 keys_full() const { return shared + Shape::keys_full; }
+  // log2 of the sums of large rows, from this thread's first query of the stage on.
+  INGOT_FN const float* log2_sums(Stage at) const {
+    const Index row = static_cast<Index>(load_shared(query(at) + 4)) * 64 + threadIdx.x % 4 * 2;
+    return params.delta + log2_sums_behind(params.delta - params.lse_log2) + row;
+  }
   // Two tiles of dS of a group of keys; P of the wide form.
   INGOT_FN u32 ds_tile(int keys, int slot) const {
     return shared + Shape::ds_at + (2 * keys + slot) * Shape::panel;
@@ -154,12 +160,13 @@ struct KeysSteps {
 #pragma unroll 1
       for (int block = tile.begin; block < tile.end; ++block) {
         const BoxAt at_queries{{0, block * 64, head, tile.batch, 0}};
-        mbarrier_wait(q_empty(at), at.phase ^ 1);
+        if (!mbarrier_await(q_empty(at), at.phase ^ 1)) return;
         store_shared(query(at), block * 64);
+        store_shared(query(at) + 4, static_cast<int>(row / 64) + block);
         mbarrier_arrive_expect(q_full(at), Shape::q_tile + 256);
         load_panels<Shape::panels>(q, at_queries, 64, q_tile(at), q_full(at));
         bulk_load(lse(at), params.lse_log2 + row + block * 64, 256, q_full(at));
-        mbarrier_wait(dout_empty(at), at.phase ^ 1);
+        if (!mbarrier_await(dout_empty(at), at.phase ^ 1)) return;
         mbarrier_arrive_expect(dout_full(at), Shape::dout_tile + 256);
         load_panels<Shape::panels_v>(dout, at_queries, 64, dout_tile(at), dout_full(at));
         bulk_load(delta(at), params.delta + row + block * 64, 256, dout_full(at));
@@ -199,6 +206,7 @@ template <class Config>
 INGOT_FN void init_key_barriers(u32 shared) {
   using Shape = KeysShape<Config>;
   if (threadIdx.x == 0) {
+    clear_mark();
     mbarrier_init(shared + Shape::keys_full, 1);
     for (int i = 0; i < Shape::stages; ++i) {
       mbarrier_init(shared + Shape::q_full + 8 * i, 1);

@@ -25,4 +25,5 @@ extern "C" __global__ void __launch_bounds__(ingot::KeysShape<Config>::threads, 
     take_registers<Shape::registers>();
     compute_keys(steps, tile, warp);
   }
+  tell_fault(params.faults);
 }

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "cuda/kernels/backward_keys.cuh"
+#include "cuda/kernels/large_rows.cuh"
 #include "cuda/kernels/store_columns.cuh"
 #include "cuda/kernels/wgmma.cuh"
 
@@ -60,44 +61,68 @@ INGOT_FN void clear_hidden(float (&x)[32], const Viewers& viewers) {
   for (int i = 0; i < 32; ++i) x[i] = is_seen<Config>(viewers, i) ? x[i] : 0.0f;
 }
 
+// Whether a query of the heads that this block goes through has a large row.
+template <class Config>
+INGOT_FN bool any_is_large(const StoredParams& params, const KeyTile& tile) {
+  const Index rows = static_cast<Index>(params.group) * params.stored.rows_padded;
+  const Index head_kv = static_cast<Index>(tile.batch) * params.num_heads_kv + tile.head_kv;
+  return any_is_large<Config::head_dim_v>(params.delta, params.delta - params.lse_log2,
+                                          head_kv * rows, rows);
+}
+
 // Factors of scores, made once.
 struct PairFactors {
-  float scale_log2;
-  float inner, cap_log2;  // softcap only
+  float scale, scale_log2;
+  float inner, cap, cap_log2;  // softcap only
 };
 
 template <class Config>
 INGOT_FN PairFactors make_pair_factors(const ScoreParams& score) {
   const ScoreFactors factors = make_score_factors(score);
-  return {factors.scale_log2, factors.inner, factors.cap_log2};
+  return {factors.scale, factors.scale_log2, factors.inner, score.softcap, factors.cap_log2};
 }
 
-// s becomes P. lse: where those of 64 queries lie.
-INGOT_FN void make_weights(float (&s)[32], u32 lse, const PairFactors& f) {
-  const u32 from = lse + threadIdx.x % 4 * 8;
+// What weights are made of, of the 64 queries of a stage.
+struct StageRows {
+  u32 lse;                 // where they lie
+  const float* log2_sums;  // of this thread's; null but for large rows
+};
+template <bool Large, class Config>
+INGOT_FN StageRows rows_of(const KeysSteps<Config>& steps, typename KeysSteps<Config>::Stage at) {
+  return {steps.lse(at), Large ? steps.log2_sums(at) : nullptr};
+}
+
+// s becomes P.
+template <bool Large>
+INGOT_FN void make_weights(float (&s)[32], const StageRows& rows, const PairFactors& f) {
+  const u32 from = rows.lse + threadIdx.x % 4 * 8;
 #pragma unroll
   for (int g = 0; g < 8; ++g) {
-    float offset[2];
-    load_shared(from + g * 32, offset);
+    float stored[2], log2_sum[2];
+    load_shared(from + g * 32, stored);
+    load_log2_sums<Large>(rows.log2_sums + g * 8, log2_sum);
 #pragma unroll
-    for (int i = 4 * g; i < 4 * g + 4; ++i) s[i] = exp2_(s[i] * f.scale_log2 - offset[i % 2]);
+    for (int i = 4 * g; i < 4 * g + 4; ++i) {
+      s[i] = weight_of<Large>(s[i], f.scale_log2, f.scale, stored[i % 2], log2_sum[i % 2]);
+    }
   }
 }
 
 // The same with softcap: s becomes P times the derivative of the score, p becomes P.
-template <class Config, bool Edge>
-INGOT_FN void make_capped_weights(float (&s)[32], u32 (&p)[16], u32 lse, const PairFactors& f,
-                                  const Viewers& viewers) {
-  const u32 from = lse + threadIdx.x % 4 * 8;
+template <class Config, bool Edge, bool Large>
+INGOT_FN void make_capped_weights(float (&s)[32], u32 (&p)[16], const StageRows& rows,
+                                  const PairFactors& f, const Viewers& viewers) {
+  const u32 from = rows.lse + threadIdx.x % 4 * 8;
 #pragma unroll
   for (int g = 0; g < 8; ++g) {
-    float offset[2], weight[4];
-    load_shared(from + g * 32, offset);
+    float stored[2], log2_sum[2], weight[4];
+    load_shared(from + g * 32, stored);
+    load_log2_sums<Large>(rows.log2_sums + g * 8, log2_sum);
 #pragma unroll
     for (int j = 0; j < 4; ++j) {
       const int i = 4 * g + j;
       const float t = tanh_fast(s[i] * f.inner);
-      weight[j] = exp2_(t * f.cap_log2 - offset[j % 2]);
+      weight[j] = weight_of<Large>(t, f.cap_log2, f.cap, stored[j % 2], log2_sum[j % 2]);
       if (Edge) weight[j] = is_seen<Config>(viewers, i) ? weight[j] : 0.0f;
       s[i] = weight[j] * (1.0f - t * t);
     }

@@ -6,13 +6,17 @@
 
 namespace ingot {
 
-/// Kernel statistics(StatisticsParams): what the backward pass wants to know of every query. Both
+/// From delta to the sums of large rows, in numbers: the bytes between them tell which there are.
+INGOT_FN Index log2_sums_behind(Index rows) { return rows + rows / 32; }
+
+/// Kernel statistics(StatisticsParams): what the backward pass wants to know of every query. The
 /// results are [batch * heads][rows_padded].
 struct StatisticsParams {
-  MatrixView o, lse, dout;
-  float* lse_log2;  ///< lse * log2(e); infinity where a row has no weight, or is none
+  MatrixView q, k, o, lse, dout;
+  ScoreParams score;
+  float* lse_log2;  ///< as large_rows.cuh stores it; infinity where a row has no weight, or is none
   float* delta;     ///< sum over columns of dout * o; 0 there
-  Index heads, seqlen_q;
+  Index heads, group;
   Index rows_padded;  ///< of a head: seqlen_q up to a multiple of 128
   Index rows;         ///< batch * heads * rows_padded
   int* turns;         ///< null, or FusedParams::turns, which become 0
@@ -42,7 +46,8 @@ struct FusedParams {
   int heads_at_once;  ///< whose key blocks take turns in the grid
   int key_blocks;     ///< of 128 keys, of one head
   int query_blocks;   ///< of 64 queries, up to a whole 128 queries
-  int last_first;     ///< key blocks go from the last to the first, queries the other way round
+  FaultWords faults;
+  int last_first;  ///< key blocks go from the last to the first, queries the other way round
 };
 
 /// Kernels backward_stored_sm90 and backward_stored_wide_sm90(StoredParams, TensorMap k, v, q,
@@ -67,6 +72,7 @@ struct StoredParams {
   int group;      ///< query heads of one head of k
   int tiles;      ///< of keys, of one head, in this launch
   int stores_ds;  ///< 0: dq is not wanted
+  FaultWords faults;
 };
 
 }  // namespace ingot

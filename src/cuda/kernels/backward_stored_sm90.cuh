@@ -8,7 +8,7 @@
 
 namespace ingot {
 
-template <class Config>
+template <bool Large, class Config>
 INGOT_FN void compute(const KeysSteps<Config>& steps, const KeyTile& tile, int warpgroup) {
   using Shape = KeysShape<Config>;
   using T = typename Config::element;
@@ -45,7 +45,7 @@ INGOT_FN void compute(const KeysSteps<Config>& steps, const KeyTile& tile, int w
   // registers of their operands.
   const auto weigh = [&](Stage at) {
     if constexpr (!Config::softcap) {
-      make_weights(s, steps.lse(at), factors);
+      make_weights<Large>(s, rows_of<Large>(steps, at), factors);
       if (!is_full(at)) clear_hidden<Config>(s, viewers(at));
       wgmma_wait<1>();
       pack_pairs<T>(s, operand);
@@ -53,9 +53,11 @@ INGOT_FN void compute(const KeysSteps<Config>& steps, const KeyTile& tile, int w
     }
     wgmma_wait<1>();
     if (is_full(at)) {
-      make_capped_weights<Config, false>(s, operand, steps.lse(at), factors, Viewers{});
+      make_capped_weights<Config, false, Large>(s, operand, rows_of<Large>(steps, at), factors,
+                                                Viewers{});
     } else {
-      make_capped_weights<Config, true>(s, operand, steps.lse(at), factors, viewers(at));
+      make_capped_weights<Config, true, Large>(s, operand, rows_of<Large>(steps, at), factors,
+                                               viewers(at));
     }
   };
   const auto differentiate = [&](Stage at) {
@@ -127,7 +129,11 @@ INGOT_FN void compute(const KeysSteps<Config>& steps, const KeyTile& tile, int w
 
 template <class Config>
 INGOT_FN void compute_keys(const KeysSteps<Config>& steps, const KeyTile& tile, int warp) {
-  compute(steps, tile, warp / 4);
+  if (any_is_large<Config>(steps.params, tile)) {
+    compute<true>(steps, tile, warp / 4);
+  } else {
+    compute<false>(steps, tile, warp / 4);
+  }
 }
 
 }  // namespace ingot

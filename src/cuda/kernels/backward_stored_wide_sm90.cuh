@@ -48,17 +48,19 @@ struct WideSteps : KeysSteps<Config> {
   }
 
   // S to P, and `graded`, P times the derivative of the score.
+  template <bool Large>
   INGOT_FN void weigh(float (&s)[32], u32 (&p)[16], u32 (&graded)[16], Stage at,
                       const PairFactors& factors) const {
+    const StageRows rows = rows_of<Large, Config>(*this, at);
     if constexpr (Config::softcap) {
       if (is_full(at)) {
-        make_capped_weights<Config, false>(s, p, this->lse(at), factors, Viewers{});
+        make_capped_weights<Config, false, Large>(s, p, rows, factors, Viewers{});
       } else {
-        make_capped_weights<Config, true>(s, p, this->lse(at), factors, viewers(at));
+        make_capped_weights<Config, true, Large>(s, p, rows, factors, viewers(at));
       }
       pack_pairs<T>(s, graded);
     } else {
-      make_weights(s, this->lse(at), factors);
+      make_weights<Large>(s, rows, factors);
       if (!is_full(at)) clear_hidden<Config>(s, viewers(at));
       pack_pairs<T>(s, p);
 #pragma unroll
@@ -107,6 +109,7 @@ struct WideSteps : KeysSteps<Config> {
 
   // The warpgroup of P and dV. The products of the next block come behind the sums of this one:
   // stages are two, and ahead of them they would wait for their tiles.
+  template <bool Large>
   INGOT_FN void compute_dv() const {
     const PairFactors factors = make_pair_factors<Config>(this->params.score);
     float s[32], dv[Shape::dim_v / 2];
@@ -127,7 +130,7 @@ struct WideSteps : KeysSteps<Config> {
         if (before >= 0) leave_together(this->shared + Shape::dout_empty + 8 * before);
         wgmma_wait<0>();
         settle(s);
-        weigh(s, p, graded, at, factors);
+        weigh<Large>(s, p, graded, at, factors);
         send_weights(graded, sent);
         leave(this->q_empty(at));
         mbarrier_wait(this->dout_full(at), at.phase);
@@ -195,10 +198,12 @@ struct WideSteps : KeysSteps<Config> {
 template <class Config>
 INGOT_FN void compute_keys(const KeysSteps<Config>& keys, const KeyTile& tile, int warp) {
   const WideSteps<Config> steps{keys, tile};
-  if (warp < 4) {
-    steps.compute_dv();
-  } else {
+  if (warp >= 4) {
     steps.compute_dk();
+  } else if (any_is_large<Config>(keys.params, tile)) {
+    steps.template compute_dv<true>();
+  } else {
+    steps.template compute_dv<false>();
   }
 }
 

@@ -1,7 +1,7 @@
 // dk, dv and dS on Hopper for tensors of f32 as sums of terms (terms.cuh), heads to 64: as
 // backward_stored_sm90.cuh, but that P and dS are split too, and that what a block of queries adds
-// to dk and dv starts from 0 and is added with rounding, since tensor cores truncate. The two
-// warpgroups keep each other's products company.
+// to dk and dv starts from 0 and is added with rounding, since tensor cores truncate. While one of
+// the two warpgroups multiplies, the other makes weights.
 #include "cuda/kernels/backward_pairs.cuh"
 #include "cuda/kernels/softmax.cuh"
 #include "cuda/kernels/terms.cuh"
@@ -49,21 +49,24 @@ INGOT_FN void add_terms(float (&sums)[Dim / 2], const u32 (&x)[Planes][16], u64 
 }
 
 // s becomes P; slope, with softcap, P times the derivative of the score but for the scale.
-template <class Config, int Count>
-INGOT_FN void make_exact_weights(float (&s)[32], float (&slope)[Count], u32 lse,
-                                 const ScoreFactors& factors) {
-  ScoreFactors unscaled = factors;
-  unscaled.scale = 1.0f;
-  const u32 from = lse + threadIdx.x % 4 * 8;
+template <class Config, bool Large, int Count>
+INGOT_FN void make_exact_weights(float (&s)[32], float (&slope)[Count], const StageRows& rows,
+                                 const PairFactors& f) {
+  const u32 from = rows.lse + threadIdx.x % 4 * 8;
 #pragma unroll
   for (int g = 0; g < 8; ++g) {
-    float offset[2];
-    load_shared(from + g * 32, offset);
+    float stored[2], log2_sum[2];
+    load_shared(from + g * 32, stored);
+    load_log2_sums<Large>(rows.log2_sums + g * 8, log2_sum);
 #pragma unroll
     for (int i = 4 * g; i < 4 * g + 4; ++i) {
-      const float value = value_log2<Config>(factors, s[i]);
-      s[i] = exp2_(value - offset[i % 2]);
-      if constexpr (Config::softcap) slope[i] = s[i] * derivative<Config>(unscaled, value);
+      if constexpr (Config::softcap) {
+        const float t = tanh_(s[i] * f.inner);
+        s[i] = weight_of<Large>(t, f.cap_log2, f.cap, stored[i % 2], log2_sum[i % 2]);
+        slope[i] = s[i] * (1.0f - t * t);
+      } else {
+        s[i] = weight_of<Large>(s[i], f.scale_log2, f.scale, stored[i % 2], log2_sum[i % 2]);
+      }
     }
   }
 }
@@ -91,7 +94,8 @@ struct TermsSteps {
   }
 
   // S and dP of a block of queries; P and dS on return.
-  INGOT_FN void make_pairs(float (&s)[32], float (&dp)[32], Stage at, const ScoreFactors& factors) {
+  template <bool Large>
+  INGOT_FN void make_pairs(float (&s)[32], float (&dp)[32], Stage at, const PairFactors& factors) {
     const u32 offset = warpgroup * 64 * 128;
     const u64 k = wgmma_tile(steps.shared + Shape::k_at + offset, 0);
     const u64 v = wgmma_tile(steps.shared + Shape::v_at + offset, 0);
@@ -108,7 +112,7 @@ struct TermsSteps {
     wgmma_wait<1>();
     settle(s);
     float slope[Config::softcap ? 32 : 1];
-    make_exact_weights<Config>(s, slope, steps.lse(at), factors);
+    make_exact_weights<Config, Large>(s, slope, rows_of<Large>(steps, at), factors);
     wgmma_wait<0>();
     settle(dp);
     if constexpr (Config::softcap) {
@@ -124,9 +128,10 @@ struct TermsSteps {
     clear_hidden<Config>(dp, viewers);
   }
 
+  template <bool Large>
   INGOT_FN void compute(const KeyTile& tile) {
     const StoredParams& params = steps.params;
-    const ScoreFactors factors = make_score_factors(params.score);
+    const PairFactors factors = make_pair_factors<Config>(params.score);
     float dk[Shape::dim / 2], dv[Shape::dim_v / 2];
     clear(dk);
     clear(dv);
@@ -136,7 +141,7 @@ struct TermsSteps {
     for (Stage at; left > 0; --left, at = at.next()) {
       float s[32], dp[32];
       u32 operand[planes][16];
-      make_pairs(s, dp, at, factors);
+      make_pairs<Large>(s, dp, at, factors);
       pack_weights<T>(s, operand);
       add_terms<T, Shape::dim_v, planes>(dv, operand, wgmma_tile(steps.dout_tile(at), Shape::panel),
                                          Shape::panel);
@@ -161,7 +166,11 @@ struct TermsSteps {
 template <class Config>
 INGOT_FN void compute_keys(const KeysSteps<Config>& steps, const KeyTile& tile, int warp) {
   TermsSteps<Config> terms{steps, warp / 4, tile.key + 64 * (warp / 4), {}};
-  terms.compute(tile);
+  if (any_is_large<Config>(steps.params, tile)) {
+    terms.template compute<true>(tile);
+  } else {
+    terms.template compute<false>(tile);
+  }
 }
 
 }  // namespace ingot

@@ -18,17 +18,11 @@ INGOT_FN BackwardUnit backward_unit(const MmaBackwardParams& p, Index heads, boo
           last_first ? tiles - 1 - tile : tile, static_cast<int>(rest % slices)};
 }
 
-struct RowStatistics {
-  float lse, delta;  // lse: natural logarithm, or what softmax_offset makes of it
-};
-
 // Of a query; of none where there is no such row.
 INGOT_FN RowStatistics statistics_of(const MmaBackwardParams& p, Index batch, Index head,
                                      Index row) {
-  if (row >= p.score.seqlen_q) return {-infinity, 0.0f};
-  const float* lse = static_cast<const float*>(p.lse.data);
-  return {lse[batch * p.lse.stride[0] + head * p.lse.stride[1] + row * p.lse.stride[2]],
-          p.delta[(batch * p.heads + head) * p.score.seqlen_q + row]};
+  if (row >= p.score.seqlen_q) return {infinity, 0.0f, 0.0f};
+  return p.statistics[(batch * p.heads + head) * p.score.seqlen_q + row];
 }
 
 struct Range {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "cuda/kernels/dialect.h"
+#include "cuda/kernels/fault_params.h"
 
 namespace ingot {
 
@@ -61,11 +62,58 @@ INGOT_FN bool mbarrier_try_wait(u32 barrier, u32 phase) {
       : "memory");
   return done != 0;
 }
-// Bounded: a fault elsewhere must not hang the device. A trap here would make ptxas forget the
-// registers that setmaxnreg gives.
+
+// ---- waits that run out ----
+//
+// Waits are bounded: a fault elsewhere must not hang the device. A trap would make ptxas forget the
+// registers that setmaxnreg gives, so a thread whose wait runs out marks its block and goes on with
+// whatever is there; from then on the block stores NaN, and its threads tell the host at their end.
+
+// The mark of a block: the last word of its dynamic shared memory, of which hosts ask for more than
+// kernels place.
+INGOT_FN u32 fault_mark() {
+  extern __shared__ u32 ingot_dynamic_start[];
+  u32 bytes;
+  asm("mov.u32 %0, %%dynamic_smem_size;" : "=r"(bytes));
+  return shared_address(ingot_dynamic_start) + bytes - 4;
+}
+INGOT_FN void mark_fault() { store_shared(fault_mark(), 1); }
+INGOT_FN bool is_marked() { return load_shared(fault_mark()) != 0; }
+// By one thread, before the others go on.
+INGOT_FN void clear_mark(bool marked = false) { store_shared(fault_mark(), marked ? 1 : 0); }
+
+// NaN for a block that is marked, else x.
+INGOT_FN float unless_marked(float x) {
+  return is_marked() ? __builtin_bit_cast(float, 0x7FC00000) : x;
+}
+
+// Before a thread ends.
+INGOT_FN void tell_fault(const FaultWords& words) {
+  if (!is_marked() || words.seen == nullptr) return;
+  *static_cast<volatile unsigned*>(words.seen) = 1;
+  *static_cast<volatile unsigned*>(words.told) = 1;
+  __threadfence_system();
+}
+
+constexpr u32 most_polls = 1u << 22;
+
+// For who computes, and goes on with whatever is there.
 INGOT_FN void mbarrier_wait(u32 barrier, u32 phase) {
-  for (u32 polls = 0; polls < (1u << 22) && !mbarrier_try_wait(barrier, phase); ++polls) {
+  u32 polls = 0;
+  while (!mbarrier_try_wait(barrier, phase)) {
+    if (++polls < most_polls) continue;
+    mark_fault();
+    return;
   }
+}
+// For who loads, and stops if it is false: a tile that is asked for before its slot is free would
+// break the barrier, and with it the device's context.
+INGOT_FN bool mbarrier_await(u32 barrier, u32 phase) {
+  for (u32 polls = 0; polls < most_polls; ++polls) {
+    if (mbarrier_try_wait(barrier, phase)) return true;
+  }
+  mark_fault();
+  return false;
 }
 
 INGOT_FN void named_barrier_sync(int id, int threads) {

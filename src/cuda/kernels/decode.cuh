@@ -33,7 +33,7 @@ extern "C" __global__ void __launch_bounds__(Config::warps * 32, 2)
   attend<Config, Team<32>, Config::block_m>(rows, tiles, mine, q, 0, q + Shape::q_elements, p.score,
                                             row);
 
-  merge_warps<Config>(rows, shared_memory);
+  merge_warps<Config>(rows, shared_memory, p.score);
   if (warp() > 0) return;
   store_forward<Config, Config::block_m>(p, unit, row, rows.o, rows.softmax);
 }

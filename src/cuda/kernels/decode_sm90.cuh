@@ -48,7 +48,7 @@ struct DecodeSteps {
       u32 to = shared + at.slot * Shape::stage;
       BoxAt box{{0, static_cast<int>(range.begin) * Config::block_n + tile * Shape::keys,
                  static_cast<int>(head), static_cast<int>(unit.batch), 0}};
-      mbarrier_wait(empty(at.slot), at.phase ^ 1);
+      if (!mbarrier_await(empty(at.slot), at.phase ^ 1)) return;
       mbarrier_arrive_expect(full(at.slot), Shape::stage);
       for (int i = 0; i < Shape::panels; ++i, to += Shape::panel) {
         box.x[0] = 64 * i;
@@ -120,6 +120,7 @@ struct DecodeSteps {
     load_queries(q_memory, q);
     rows.clear();
     const ScoreFactors factors = make_score_factors(p.score);
+    const float factor_log2 = outer_factor<Config>(p.score) * log2_e;
     const unsigned group = Config::packed ? static_cast<unsigned>(p.group) : 1u;
     const Index query = Config::packed ? static_cast<unsigned>(row) / group : row;
     Slot at;
@@ -130,17 +131,12 @@ struct DecodeSteps {
       if (block < range.count) {
         typename Rows::S s;
         multiply_qk(s, q, k);
-#pragma unroll
-        for (int i = 0; i < Rows::S::rows; ++i) {
-#pragma unroll
-          for (int j = 0; j < Rows::S::cols; ++j)
-            s.x[i][j] = value_log2<Config>(factors, s.x[i][j]);
-        }
+        make_scores<Config>(s, p.score, factors);
         const Index col = (range.begin + block) * Config::block_n;
         if (!sees_all<Config>(p.score, query, Config::block_m, col, Config::block_n)) {
           hide(s, p.score, row, group, col);
         }
-        rows.weigh(s);
+        rows.weigh(s, factor_log2);
         multiply_pv(rows.o, s, k + Shape::panels * Shape::panel);
       }
       __syncwarp();
@@ -171,8 +167,9 @@ INGOT_FN bool is_last_piece(unsigned* ticket, int splits, int* flag) {
 template <class Config>
 INGOT_FN void merge_unit(const MmaForwardParams& p, const ForwardUnit& unit, Index first) {
   const Index group = Config::packed ? p.group : 1, heads = p.heads * group;
-  CombineParams combine{p.partial_o, p.partial_lse,    p.o,      p.lse,  0,
-                        heads,       p.score.seqlen_q, p.splits, nullptr};
+  CombineParams combine{
+      p.partial_o, p.partial_sums,   p.o,      p.lse,  outer_factor<Config>(p.score), 0,
+      heads,       p.score.seqlen_q, p.splits, nullptr};
   for (int i = warp(); i < Config::block_m; i += Config::warps) {
     const Index row = first + i, query = quotient(row, group);
     if (query >= p.score.seqlen_q) return;
@@ -200,6 +197,7 @@ extern "C" __global__ void __launch_bounds__(Config::warps * 32 + 32, 2)
   const Steps steps{p, shared, unit, block_range<Config>(p, query, Config::block_m, unit.split),
                     row};
   if (threadIdx.x == 0) {
+    clear_mark();
     for (int i = 0; i < Config::stages; ++i) {
       mbarrier_init(steps.full(i), 1);
       mbarrier_init(steps.empty(i), Config::warps);
@@ -210,11 +208,17 @@ extern "C" __global__ void __launch_bounds__(Config::warps * 32 + 32, 2)
   if constexpr (Config::split) let_next_start();
   if (warp() == Config::warps) {
     if (lane() == 0) steps.load(k, v);
+    tell_fault(p.faults);
     return;
   }
   typename Steps::Rows rows;
   steps.attend(rows, reinterpret_cast<typename Steps::T*>(aligned + Shape::q_at));
-  merge_warps<Config>(rows, aligned);
+  tell_fault(p.faults);
+  if (is_marked()) {
+#pragma unroll
+    for (ScaledSoftmax<float>& softmax : rows.softmax) softmax.row_sum = unless_marked(0.0f);
+  }
+  merge_warps<Config>(rows, aligned, p.score);
   if (warp() == 0) store_forward<Config, Config::block_m>(p, unit, row, rows.o, rows.softmax);
   if constexpr (Config::split) {
     if (p.tickets == nullptr) return;

@@ -1,7 +1,8 @@
-// delta = sum over columns of dout * o: a number per query, which the backward kernels subtract
-// from dP. A warp takes a row.
+// delta = sum over columns of dout * o, which the backward kernels subtract from dP, and what they
+// subtract from scores: a number each per query. A warp takes a row.
 #pragma once
 
+#include "cuda/kernels/row_sum.cuh"
 #include "cuda/kernels/tile.cuh"
 
 extern "C" __global__ void __launch_bounds__(Config::warps * 32)
@@ -13,16 +14,18 @@ extern "C" __global__ void __launch_bounds__(Config::warps * 32)
   if (row >= p.batch * p.heads * seqlen_q) return;
   const Index head_row = row / seqlen_q, query = row - head_row * seqlen_q;
   const Index batch = head_row / p.heads, head = head_row - batch * p.heads;
-  const auto at = [&](const MatrixView& view) {
-    return batch * view.stride[0] + head * view.stride[1] + query * view.stride[2];
-  };
-  const auto* const o = static_cast<const Config::output*>(p.o.data) + at(p.o);
-  const auto* const dout = static_cast<const Config::dout_type*>(p.dout.data) + at(p.dout);
-  float sum = 0.0f;
-  for (int c = lane(); c < Config::head_dim_v; c += 32) {
-    sum += to_float(dout[c * p.dout.stride[3]]) * to_float(o[c * p.o.stride[3]]);
+  const HeadRow at{batch, head, query};
+  const auto* const o = at.of<Config::output>(p.o);
+  const auto* const dout = at.of<Config::dout_type>(p.dout);
+  const float sum = sum_of_warp(part_of_product<Config::head_dim_v, 32>(
+      o, p.o.stride[3], dout, p.dout.stride[3], p.o.vector != 0 && p.dout.vector != 0, lane()));
+  const float lse = *at.of<float>(p.lse);
+  float shift = lse == -infinity ? infinity : lse, log2_sum = 0.0f;
+  if (is_large_lse(lse)) {
+    const RowSum weights = sum_of_lanes<32>(part_of_row_sum<Config, 32>(
+        p.q, p.k, p.score, at, head / p.group, lane(), [](float x) { return tanh_(x); }));
+    log2_sum = weights.log2();
+    shift = heaviest_of(settled_lse<Config>(lse, weights, p.score), log2_sum);
   }
-  sum = sum_of_warp(sum);
-  const bool weightless = static_cast<const float*>(p.lse.data)[at(p.lse)] == -infinity;
-  if (lane() == 0) p.delta[row] = weightless ? 0.0f : sum;
+  if (lane() == 0) p.statistics[row] = {shift, log2_sum, lse == -infinity ? 0.0f : sum};
 }

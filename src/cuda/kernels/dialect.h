@@ -19,6 +19,7 @@ namespace ingot {
 
 constexpr float infinity = __builtin_bit_cast(float, 0x7F800000);
 constexpr float ln_2 = 0.693147180559945309417f;
+constexpr float log2_e = 1.44269504088896340736f;
 
 INGOT_FN float exp2_(float x) {
   float y;
@@ -55,7 +56,26 @@ INGOT_FN float tanh_(float x) {
 INGOT_FN float max_(float x, float y) { return fmaxf(x, y); }
 INGOT_FN float finite_or_(float x, float y) { return x == -infinity ? y : x; }
 
+// a * b, rounded whatever is added to it: large scores are off by more than 1 otherwise.
+INGOT_FN float rounded_product_(float a, float b) { return __fmul_rn(a, b); }
+
+// Natural logarithm of a row's sum of weights, of which the largest, `factor * max`, is 1.
+INGOT_FN float lse_of(float max, float sum, float factor) {
+  return rounded_product_(finite_or_(max, 0.0f), factor) + log2f(sum) * ln_2;
+}
+
+// A NaN stays one.
+INGOT_FN float min_or_nan(float x, float y) {
+  float r;
+  asm("min.NaN.f32 %0, %1, %2;" : "=f"(r) : "f"(x), "f"(y));
+  return r;
+}
+
 INGOT_FN u32 shared_address(const void* p) { return static_cast<u32>(__cvta_generic_to_shared(p)); }
+
+INGOT_FN void load_shared(u32 from, float (&x)[2]) {
+  asm volatile("ld.shared.v2.f32 {%0, %1}, [%2];" : "=f"(x[0]), "=f"(x[1]) : "r"(from) : "memory");
+}
 
 // Two numbers as one register of T, `low` at the lower address.
 template <class T>

@@ -23,7 +23,7 @@ INGOT_FN void compute(const ForwardSteps<Config>& steps) {
 #pragma unroll 1
   for (Turn<Config> turn; turn.unit() < steps.params.units; ++turn.round) {
     const Tile tile = tile_of<Config>(steps.params, turn.unit());
-    Rows rows;
+    Rows rows(scale.log2);
     float s[Shape::block_n / 2], o[Shape::dim_v / 2], part[Shape::dim_v / 2], correction[2];
     u32 p[Shape::planes][Shape::block_n / 4];
     clear(o);
@@ -71,7 +71,7 @@ INGOT_FN void compute(const ForwardSteps<Config>& steps) {
     const Tile done = tile_of<Config>(steps.params, anew(turn.unit()));
     const int place = steps.place_in_tile();
     store_rows<Config, 0>(steps.params, done, place, o, sum);
-    store_lse<Config>(steps.params, done, place, rows.max, sum, scale.log2);
+    store_lse<Config>(steps.params, done, place, rows, sum);
   }
 }
 
@@ -96,5 +96,6 @@ extern "C" __global__ void __launch_bounds__(ingot::ForwardShape<Config>::thread
     take_registers<Shape::registers>();
     compute(steps);
   }
+  tell_fault(params.faults);
   if (Shape::cluster > 1) cluster_sync();
 }

@@ -80,6 +80,7 @@ struct ForwardSteps {
       for (int block = tile.end - 1; block >= tile.begin; --block, ++step) {
         const u32 empty_phase = KeyPlace(step).phase ^ 1;
         mbarrier_wait(k_empty(step), empty_phase);
+        if (is_marked()) return;
         load_keys<Shape::panels>(k, tile, block, k_tile(step), k_full(step));
         if (block == tile.end - 1) {
           load_queries(q, tile, q_phase);
@@ -204,7 +205,7 @@ struct ForwardSteps {
       hide<Config::masked>(s, visible_in(block, tile));
     }
     const bool raised = raise_max(s, scale.log2, rows, correction);
-    exponentiate(s, scale.log2, rows);
+    exponentiate(s, rows);
     return raised;
   }
 
@@ -235,6 +236,7 @@ template <class Config>
 INGOT_FN void init_barriers(u32 shared) {
   using Shape = ForwardShape<Config>;
   if (threadIdx.x == 0) {
+    clear_mark();
     for (int w = 0; w < Shape::row_groups; ++w) {
       mbarrier_init(shared + Shape::q_full + 8 * w, 1);
       mbarrier_init(shared + Shape::q_empty + 8 * w, 1);

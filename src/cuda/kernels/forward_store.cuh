@@ -32,9 +32,10 @@ INGOT_FN void store_rows(const ForwardParams& params, const Tile& tile, int plac
 }
 
 template <class Config>
-INGOT_FN void store_lse(const ForwardParams& params, const Tile& tile, int place,
-                        const float (&max)[2], const float (&sum)[2], float scale_log2) {
+INGOT_FN void store_lse(const ForwardParams& params, const Tile& tile, int place, const Rows& rows,
+                        const float (&sum)[2]) {
   if (params.lse == nullptr || threadIdx.x % 4 != 0) return;
+  const float factor = outer_factor<Config>(params.score);
 #pragma unroll
   for (int h = 0; h < 2; ++h, place += 8) {
     const Index row = tile.row + query_rows<Config>(params, place);
@@ -42,7 +43,7 @@ INGOT_FN void store_lse(const ForwardParams& params, const Tile& tile, int place
     params.lse[tile.batch * params.lse_stride[0] +
                head_at<Config>(params, tile, place) * params.lse_stride[1] +
                row * params.lse_stride[2]] =
-        (finite_or_(max[h], 0.0f) * scale_log2 + log2_(sum[h])) * ln_2;
+        unless_marked(lse_of_row(rows.max[h], rows.scale[h], sum[h], factor));
   }
 }
 

@@ -54,37 +54,48 @@ INGOT_FN BlockRange block_range(const MmaForwardParams& p, Index row, int rows, 
 // o and lse of finished rows, whole or for one piece of the keys.
 template <class Config, int M, class O>
 INGOT_FN void store_forward(const MmaForwardParams& p, const ForwardUnit& unit, Index first,
-                            const O& o, const OnlineSoftmax<float> (&softmax)[M / 8]) {
+                            const O& o, const ScaledSoftmax<float> (&softmax)[M / 8]) {
   const Index group = Config::packed ? p.group : 1;
   const Index head = unit.head * group, seqlen_q = p.score.seqlen_q;
   const int column = unit.slice * Config::columns;
-  float factor[M / 8], lse[M / 8];
+  float factor[M / 8];
 #pragma unroll
   for (int i = 0; i < M / 8; ++i) {
     const float sum = softmax[i].row_sum;
     factor[i] = sum == 0.0f ? 0.0f : 1.0f / sum;
-    lse[i] = sum == 0.0f ? -infinity : softmax[i].row_max + log2f(sum);
   }
-  MatrixView o_view = p.o, lse_view = p.lse;
-  float lse_scale = ln_2;
+  MatrixView o_view = p.o;
   if constexpr (Config::split) {
     const Index heads = p.heads * group, row = p.splits, dim = Config::head_dim_v;
     o_view = {p.partial_o + unit.split * dim,
               {heads * seqlen_q * row * dim, seqlen_q * row * dim, row * dim, 1},
               dim % 4 == 0};
-    lse_view = {p.partial_lse + unit.split, {heads * seqlen_q * row, seqlen_q * row, row, 1}, 0};
-    lse_scale = 1.0f;
   }
   using Output = typename Select<Config::split, float, typename Config::output>::type;
   store_tile(matrix_of<Output, Config::packed>(o_view, unit.batch, head, seqlen_q,
                                                Config::head_dim_v, group),
              first, column, o, factor);
-  if (unit.slice != 0 || lane() % 4 != 0 || lse_view.data == nullptr) return;
-  const auto out = matrix_of<float, Config::packed>(lse_view, unit.batch, head, seqlen_q, 1, group);
+  if (unit.slice != 0 || lane() % 4 != 0) return;
+  if constexpr (Config::split) {
+    const Index heads = p.heads * group, row = p.splits;
+    const MatrixView view{
+        p.partial_sums + unit.split, {heads * seqlen_q * row, seqlen_q * row, row, 1}, 0};
+    const auto out =
+        matrix_of<PieceSums, Config::packed>(view, unit.batch, head, seqlen_q, 1, group);
 #pragma unroll
-  for (int i = 0; i < M / 8; ++i) {
-    const Index row = first + O::row(i);
-    if (row < out.rows) *out.row(row) = lse[i] * lse_scale;
+    for (int i = 0; i < M / 8; ++i) {
+      const Index at = first + O::row(i);
+      if (at < out.rows) *out.row(at) = {softmax[i].row_max, softmax[i].row_sum};
+    }
+  } else {
+    if (p.lse.data == nullptr) return;
+    const float scale = outer_factor<Config>(p.score);
+    const auto out = matrix_of<float, Config::packed>(p.lse, unit.batch, head, seqlen_q, 1, group);
+#pragma unroll
+    for (int i = 0; i < M / 8; ++i) {
+      const Index at = first + O::row(i);
+      if (at < out.rows) *out.row(at) = lse_of(softmax[i].row_max, softmax[i].row_sum, scale);
+    }
   }
 }
 
@@ -127,12 +138,13 @@ INGOT_FN void leave(SharedRows<Rows, M>& shared, const Rows& rows) {
 
 // Softmax over the keys of both.
 template <class Rows, int M>
-INGOT_FN void merge(Rows& rows, const SharedRows<Rows, M>& shared) {
+INGOT_FN void merge(Rows& rows, const SharedRows<Rows, M>& shared, float factor_log2) {
   constexpr int cols = Rows::O::cols;
 #pragma unroll
   for (int i = 0; i < M / 8; ++i) {
-    const float correction = rows.softmax[i].raise_max(shared.row_max[i][lane()]);
-    const float weight = exp2_(shared.row_max[i][lane()] - rows.softmax[i].offset());
+    const float correction = rows.softmax[i].raise_max(shared.row_max[i][lane()], factor_log2);
+    const float weight =
+        exp2_((shared.row_max[i][lane()] - rows.softmax[i].offset()) * factor_log2);
     rows.softmax[i].row_sum += shared.row_sum[i][lane()] * weight;
 #pragma unroll
     for (int j = 0; j < cols; ++j) {
@@ -144,14 +156,15 @@ INGOT_FN void merge(Rows& rows, const SharedRows<Rows, M>& shared) {
 // The warps of decode kernels have rows of their own keys each: afterwards the first has those of
 // all. `memory` is free when every warp is here.
 template <class Config, class Rows>
-INGOT_FN void merge_warps(Rows& rows, unsigned char* memory) {
+INGOT_FN void merge_warps(Rows& rows, unsigned char* memory, const ScoreParams& score) {
+  const float factor_log2 = outer_factor<Config>(score) * log2_e;
   constexpr int threads = Config::warps * 32;
   auto* const shared = reinterpret_cast<SharedRows<Rows, Config::block_m>*>(memory);
   sync_first<threads>();
   if (warp() > 0) leave(shared[warp() - 1], rows);
   sync_first<threads>();
   if (warp() > 0) return;
-  for (int other = 1; other < Config::warps; ++other) merge(rows, shared[other - 1]);
+  for (int other = 1; other < Config::warps; ++other) merge(rows, shared[other - 1], factor_log2);
 }
 
 }  // namespace ingot

@@ -86,7 +86,7 @@ INGOT_FN void compute_weights(const WideSteps<Config>& steps) {
 #pragma unroll 1
   for (Turn<Config> turn; turn.unit() < steps.params.units; ++turn.round) {
     const Tile tile = tile_of<Config>(steps.params, turn.unit());
-    Rows rows;
+    Rows rows(scale.log2);
     float s[count], moved[count];
     if (tile.begin < tile.end) {
       mbarrier_wait(steps.q_full(), q_phase);
@@ -112,7 +112,7 @@ INGOT_FN void compute_weights(const WideSteps<Config>& steps) {
     const float sum[2] = {sum_of_quad(rows.sum[0]), sum_of_quad(rows.sum[1])};
     const u32 nothing[Shape::block_n / 4] = {};
     steps.send(message++, nothing, sum);
-    store_lse<Config>(steps.params, tile, steps.place_in_tile(), rows.max, sum, scale.log2);
+    store_lse<Config>(steps.params, tile, steps.place_in_tile(), rows, sum);
   }
 }
 
@@ -179,5 +179,6 @@ extern "C" __global__ void __launch_bounds__(ingot::ForwardShape<Config>::thread
     take_registers<Shape::registers>();
     compute_columns<Config, half, Shape::dim_v - half>(steps);
   }
+  tell_fault(params.faults);
   if (Shape::cluster > 1) cluster_sync();
 }

@@ -4,7 +4,8 @@
 
 #include "cuda/kernels/tile.cuh"  // with the dialect, first
 
-#include "algorithm/online_softmax.h"
+#include "algorithm/scaled_softmax.h"
+#include "algorithm/score.h"
 
 namespace ingot {
 
@@ -12,6 +13,14 @@ namespace ingot {
 INGOT_FN float read_through(const float* x) {
   float y;
   asm volatile("ld.global.cg.f32 %0, [%1];" : "=f"(y) : "l"(x) : "memory");
+  return y;
+}
+INGOT_FN PieceSums read_through(const PieceSums* x) {
+  PieceSums y;
+  asm volatile("ld.global.cg.v2.f32 {%0, %1}, [%2];"
+               : "=f"(y.max), "=f"(y.sum)
+               : "l"(x)
+               : "memory");
   return y;
 }
 INGOT_FN float4 read_through(const float4* x) {
@@ -23,15 +32,21 @@ INGOT_FN float4 read_through(const float4* x) {
   return y;
 }
 
+// The sum of a piece's weights beside the largest of all pieces' scores. 0 where it saw no key.
+INGOT_FN float sum_of_piece(const PieceSums* piece, float largest, float factor_log2) {
+  const PieceSums x = read_through(piece);
+  return x.sum * exp2_((x.max - largest) * factor_log2);
+}
+
 // A row's pieces in their order, by a warp; Width columns a lane at a time.
 template <int Width, class Output>
-INGOT_FN void merge_columns(const CombineParams& p, Index row, int dim, float offset, float factor,
-                            Output* o) {
+INGOT_FN void merge_columns(const CombineParams& p, Index row, int dim, float largest,
+                            float quotient, Output* o) {
   struct alignas(4 * Width) Vector {
     float x[Width];
   };
   using Load = typename Select<Width == 4, float4, float>::type;
-  const float* const piece_lse = p.partial_lse + row * p.splits;
+  const PieceSums* const piece = p.partial_sums + row * p.splits;
   const float* const piece_o = p.partial_o + row * p.splits * dim;
   const int first = lane() * Width;
   for (int begin = 0; begin < dim; begin += 32 * Width) {
@@ -41,7 +56,8 @@ INGOT_FN void merge_columns(const CombineParams& p, Index row, int dim, float of
     for (int s = 0; s < p.splits; s += 32) {
       const int pieces = p.splits - s < 32 ? p.splits - s : 32;
       const float mine =
-          lane() < pieces ? exp2_(read_through(piece_lse + s + lane()) - offset) * factor : 0.0f;
+          lane() < pieces ? sum_of_piece(piece + s + lane(), largest, p.factor * log2_e) * quotient
+                          : 0.0f;
 #pragma unroll 8
       for (int i = 0; i < pieces; ++i) {
         const float weight = __shfl_sync(0xFFFFFFFFu, mine, i);
@@ -65,20 +81,22 @@ template <class Output, int Dim>
 INGOT_FN void merge_pieces(const CombineParams& p, Index row) {
   const Index head_row = quotient(row, p.seqlen_q), query = row - head_row * p.seqlen_q;
   const Index batch = quotient(head_row, p.heads), head = head_row - batch * p.heads;
-  const float* const piece_lse = p.partial_lse + row * p.splits;
+  const PieceSums* const piece = p.partial_sums + row * p.splits;
   float largest = -infinity;
-  for (int s = lane(); s < p.splits; s += 32) largest = max_(largest, read_through(piece_lse + s));
-  const float offset = finite_or_(max_of_warp(largest), 0.0f);
+  for (int s = lane(); s < p.splits; s += 32) largest = max_(largest, read_through(piece + s).max);
+  largest = finite_or_(max_of_warp(largest), 0.0f);
   float sum = 0.0f;
-  for (int s = lane(); s < p.splits; s += 32) sum += exp2_(read_through(piece_lse + s) - offset);
+  for (int s = lane(); s < p.splits; s += 32) {
+    sum += sum_of_piece(piece + s, largest, p.factor * log2_e);
+  }
   sum = sum_of_warp(sum);
   Output* const o = static_cast<Output*>(p.o.data) + batch * p.o.stride[0] + head * p.o.stride[1] +
                     query * p.o.stride[2];
-  merge_columns<Dim % 4 == 0 ? 4 : 1>(p, row, Dim, offset, sum == 0.0f ? 0.0f : 1.0f / sum, o);
+  merge_columns<Dim % 4 == 0 ? 4 : 1>(p, row, Dim, largest, sum == 0.0f ? 0.0f : 1.0f / sum, o);
   if (lane() == 0 && p.lse.data != nullptr) {
     static_cast<float*>(
         p.lse.data)[batch * p.lse.stride[0] + head * p.lse.stride[1] + query * p.lse.stride[2]] =
-        sum == 0.0f ? -infinity : (offset + log2f(sum)) * ln_2;
+        lse_of(largest, sum, p.factor);
   }
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "algorithm/params.h"
+#include "cuda/kernels/fault_params.h"
 
 namespace ingot {
 
@@ -28,7 +29,8 @@ struct ForwardParams {
   int heads_at_once;  ///< heads whose K and V share the L2 cache: their tiles go longest first
   int tiles;          ///< of block_m * cluster rows, of one head
   int units;          ///< tiles * heads_total, what clusters of blocks take in turn
-  int o_vector;       ///< columns of o one aligned store may write: 8 (16-bit types), 2 or 1
+  FaultWords faults;
+  int o_vector;  ///< columns of o one aligned store may write: 8 (16-bit types), 2 or 1
 };
 
 /// Kernel split(SplitParams): a tensor of f32 to planes of bf16, each [batch, head, seqlen,

@@ -21,6 +21,7 @@ struct ProductParams {
   const float* add;     ///< sums so far, null: none. Both [head of this launch][row][partial_pitch]
   float* partial;       ///< where the sums go instead of to `out`; null: this is the last chunk
   Index partial_head;   ///< elements of a head in them
+  FaultWords faults;    ///< A is garbage if they say so
   int partial_pitch;
   int dim;         ///< columns of out and B
   int out_vector;  ///< columns of out one aligned store may write: 8 (16-bit types), 2 or 1

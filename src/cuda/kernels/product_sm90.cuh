@@ -66,7 +66,7 @@ struct ProductSteps {
       for (int head = 0; head < params.sum_heads; ++head) {
         for (int block = tile.begin; block < tile.end; ++block, ring.next()) {
           const u32 stage = shared + ring.slot * Shape::stage, barrier = full(ring.slot);
-          mbarrier_wait(empty(ring.slot), ring.phase ^ 1);
+          if (!mbarrier_await(empty(ring.slot), ring.phase ^ 1)) return;
           mbarrier_arrive_expect(barrier, Shape::stage);
           load_a(a, tile, block, tile.matrix + head, stage, barrier);
           load_b(b, tile, block, tile.head_b + head, stage + Shape::b_in_stage, barrier);
@@ -196,6 +196,7 @@ extern "C" __global__ void __launch_bounds__(ingot::ProductShape<Config>::thread
   const ProductSteps<Config> steps{params, shared};
   start_next_grid();  // a product too: it reads nothing of this one
   if (threadIdx.x == 0) {
+    clear_mark(params.faults.seen != nullptr && *params.faults.seen != 0);
     for (int i = 0; i < Shape::stages; ++i) {
       mbarrier_init(steps.full(i), 1);
       mbarrier_init(steps.empty(i), Shape::warpgroups);
@@ -213,4 +214,5 @@ extern "C" __global__ void __launch_bounds__(ingot::ProductShape<Config>::thread
     take_registers<Shape::registers>();
     steps.compute(warpgroup);
   }
+  tell_fault(params.faults);
 }

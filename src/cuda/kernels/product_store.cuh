@@ -9,6 +9,7 @@ namespace ingot {
 // Adds the sums of the chunks before, or leaves these for the next.
 template <bool Add, int Count>
 INGOT_FN void exchange_row(float* row, int dim, bool valid, float (&sum)[Count], int h) {
+  const float mark = Add ? 0.0f : unless_marked(0.0f);
 #pragma unroll
   for (int i = 0; i < Count / 4; ++i) {
     const int column = 8 * i + 2 * (threadIdx.x % 4);
@@ -19,7 +20,7 @@ INGOT_FN void exchange_row(float* row, int dim, bool valid, float (&sum)[Count],
       x[0] += before.x;
       x[1] += before.y;
     } else {
-      store_pair(row + column, 1, true, true, x[0], x[1]);
+      store_pair(row + column, 1, true, true, x[0] + mark, x[1] + mark);
     }
   }
 }

@@ -16,6 +16,7 @@ struct ScoresParams {
   StoredMatrices stored;
   const float* lse_log2;  ///< both [batch * num_heads][stored.rows_padded]: StatisticsParams
   const float* delta;
+  FaultWords faults;
   int num_heads;
   int group;          ///< query heads of one head of k
   int matrices;       ///< query heads in this launch

@@ -1,5 +1,5 @@
 // The first kernel of the unfused backward pass on Hopper: P and dS of a chunk of keys, for all
-// queries, to the workspace (stored_params.h). A tile is 128 keys, 64 a warpgroup, by 128 or 256
+// queries, to the workspace. A tile is 128 keys, 64 a warpgroup, by 128 or 256
 // queries: S^T = K Q^T, then dP^T = V dO^T, over columns that come 64 at a time. Warpgroups read
 // the same stages; one starts ahead, so that one multiplies while the other makes weights.
 #include "cuda/kernels/barrier.cuh"
@@ -63,7 +63,7 @@ struct ScoresSteps {
     }
   }
 
-  // lse or delta, and with it a tile for those that compute.
+  // Loads lse or delta of a tile, and tells those that compute which tile follows.
   INGOT_FN void load_statistics(const float* from, const ScoresTile& tile, const ScoresTile& next) {
     const int rows_padded = params.stored.rows_padded;
     const int bytes = min(Shape::queries, rows_padded - tile.query) * 4;
@@ -202,11 +202,7 @@ struct ScoresSteps {
   template <int First = 0>
   INGOT_FN void weigh(float (&s)[count], Weights<Config>& weights, const ScoreFactors& factors,
                       const SeenBy& seen, const ScoresTile& tile) const {
-    if (seen.all) {
-      weigh_part<Config, false, First>(s, weights, factors, seen, statistics_of_thread());
-    } else {
-      weigh_part<Config, true, First>(s, weights, factors, seen, statistics_of_thread());
-    }
+    weigh_tile<Config, First>(s, weights, factors, params.score, seen, statistics_of_thread());
     store_part<First>(s, maps.p, tile);
     if constexpr (First + Shape::part_count < count) {
       weigh<First + Shape::part_count>(s, weights, factors, seen, tile);
@@ -253,7 +249,9 @@ struct ScoresSteps {
       Weights<Config> weights;
       take_chunks(sum, Shape::chunks);
       wait_statistics();
-      weigh(sum, weights, factors, seen_in(tile), tile);
+      weigh(sum, weights, factors,
+            with_large_rows<Config>(seen_in(tile), params, tile, shared + Shape::statistics_at),
+            tile);
       release_statistics();
       take_chunks(sum, Shape::chunks_v);  // dP, in the same registers
       const ScoresTile next = wait_statistics();
@@ -281,6 +279,7 @@ extern "C" __global__ void __launch_bounds__(ingot::ScoresShape<Config>::threads
   const ScoresMaps maps{q, k, v, dout, p, ds};
   ScoresSteps<Config> steps{params, maps, shared, warpgroup};
   if (threadIdx.x == 0) {
+    clear_mark();
     for (int i = 0; i < Shape::stages; ++i) {
       mbarrier_init(steps.full(i), 1);
       mbarrier_init(steps.empty(i), Shape::warpgroups);
@@ -297,4 +296,5 @@ extern "C" __global__ void __launch_bounds__(ingot::ScoresShape<Config>::threads
     take_registers<Shape::registers>();
     steps.compute();
   }
+  tell_fault(params.faults);
 }

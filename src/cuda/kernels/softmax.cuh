@@ -1,10 +1,9 @@
 // Online softmax on wgmma accumulators: a thread holds two rows (h = 0, 1) of a tile, a quarter of
-// the columns each; lanes 4 i .. 4 i + 3 share rows. The arithmetic is
-// algorithm/online_softmax.h's, with the scale folded into the exponent: exp2(s * scale - max *
-// scale) is one multiply-add.
+// the columns each; lanes 4 i .. 4 i + 3 share rows. The arithmetic is that of
+// algorithm/scaled_softmax.h.
 #pragma once
 
-#include "algorithm/online_softmax.h"
+#include "algorithm/scaled_softmax.h"
 #include "algorithm/score.h"
 #include "cuda/kernels/dialect.h"
 
@@ -13,7 +12,20 @@ namespace ingot {
 struct Rows {
   float max[2] = {-infinity, -infinity};  // of raw scores, or at most `headroom` less
   float sum[2] = {0.0f, 0.0f};            // this thread's columns only, until the end
+  // The factor of scores in the exponent, positive. Of a row from huge_exponent on it is the power
+  // of two above: products with it are exact, so that the largest weight is 1 whatever the score.
+  float scale[2];
+
+  INGOT_FN explicit Rows(float scale_log2) : scale{scale_log2, scale_log2} {}
 };
+
+// 2^27. Scores that differ are 8 apart there, so that the larger factor makes weights of 1 / 256
+// smaller, where the rounding of a score is a factor of 16. Below, the largest weight is off by 2^4
+// with the rounding of what it is taken against, which f16 holds.
+constexpr float huge_exponent = 134217728.0f;
+
+// What weights are taken against: exp2(scale * s - offset) is one multiply-add, which rounds once.
+INGOT_FN float offset_of(float max, float scale) { return __fmul_rn(finite_or_(max, 0.0f), scale); }
 
 // Which columns of a tile the two rows of this thread see: positions in [begin, end), counted from
 // the thread's own first column.
@@ -43,6 +55,20 @@ INGOT_FN float sum_of_quad(float x) {
 // Largest exponent of 2 that a weight may reach before the reference of its row is raised.
 constexpr float headroom = 8.0f;
 
+// The rare part of raise_max: factors of rows that are huge, or no longer. `less`: the exponents of
+// what O is multiplied by.
+INGOT_FN void raise_huge(const bool (&raise)[2], float scale, Rows& rows, float (&less)[2]) {
+#pragma unroll
+  for (int h = 0; h < 2; ++h) {
+    const bool was_huge = rows.scale[h] != scale;
+    const bool is_huge = !(fabsf(offset_of(rows.max[h], scale)) < huge_exponent);
+    // Scores that differ are so far apart that nothing is left of what came before.
+    if (was_huge || is_huge) less[h] = raise[h] ? -infinity : 0.0f;
+    rows.scale[h] =
+        is_huge ? __uint_as_float((__float_as_uint(scale) + 0x7FFFFFu) & 0x7F800000u) : scale;
+  }
+}
+
 // Takes in the maxima of a tile. A row's reference stays while it is at most 2^headroom too small,
 // so that O is almost never multiplied after the first tiles. True where it has to be by
 // `correction` in some row of this warp; the sums already are.
@@ -59,27 +85,44 @@ INGOT_FN bool raise_max(const float (&s)[Count], float scale, Rows& rows, float 
   const bool raise[2] = {(top[0] - rows.max[0]) * scale > headroom,
                          (top[1] - rows.max[1]) * scale > headroom};
   if (!__any_sync(~0u, raise[0] || raise[1])) return false;
+  float less[2];
+  bool huge = false;
 #pragma unroll
   for (int h = 0; h < 2; ++h) {
-    const float higher = raise[h] ? top[h] : rows.max[h];
-    correction[h] = exp2_((rows.max[h] - finite_or_(higher, 0.0f)) * scale);
-    rows.max[h] = higher;
+    const float before = __fmul_rn(rows.max[h], rows.scale[h]);  // -inf: none
+    rows.max[h] = raise[h] ? top[h] : rows.max[h];
+    const float now = offset_of(rows.max[h], scale);
+    less[h] = before - now;
+    huge = huge || rows.scale[h] != scale || !(fabsf(now) < huge_exponent);
+  }
+  if (__any_sync(~0u, huge)) raise_huge(raise, scale, rows, less);
+#pragma unroll
+  for (int h = 0; h < 2; ++h) {
+    correction[h] = exp2_(less[h]);
     rows.sum[h] *= correction[h];
   }
   return true;
 }
 
-// Scores become weights, exp2(scale * (s - max)).
+// Scores become weights, exp2(scale * s - offset).
 template <int Count>
-INGOT_FN void exponentiate(float (&s)[Count], float scale, Rows& rows) {
-  const float offset[2] = {-finite_or_(rows.max[0], 0.0f) * scale,
-                           -finite_or_(rows.max[1], 0.0f) * scale};
+INGOT_FN void exponentiate(float (&s)[Count], Rows& rows) {
+  const float offset[2] = {-offset_of(rows.max[0], rows.scale[0]),
+                           -offset_of(rows.max[1], rows.scale[1])};
 #pragma unroll
   for (int i = 0; i < Count; ++i) {
     const int h = i / 2 % 2;
-    s[i] = exp2_(__fmaf_rn(s[i], scale, offset[h]));
+    s[i] = exp2_(__fmaf_rn(s[i], rows.scale[h], offset[h]));
     rows.sum[h] += s[i];
   }
+}
+
+// Natural logarithm of a row's weights: the product of the largest score and the factor, rounded,
+// and the logarithm of the sum. What weights were taken against was rounded in another base.
+INGOT_FN float lse_of_row(float max, float scale, float sum, float factor) {
+  const float m = finite_or_(max, 0.0f);
+  const float rest = __fmaf_rn(m, scale, -offset_of(max, scale));
+  return __fmul_rn(m, factor) + (log2f(sum) - rest) * ln_2;
 }
 
 template <int Count>

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "algorithm/params.h"
+#include "cuda/kernels/barrier.cuh"
 #include "cuda/kernels/dialect.h"
 
 namespace ingot {
@@ -51,14 +52,16 @@ INGOT_FN void store_pair<float>(float* to, Index step, bool aligned, bool second
 
 // One row of this thread (h = 0 or 1) in accumulators `x`, times `factor`, to `dim` columns at
 // `row`, `step` apart; called by whole warps. Rows with `valid` false and columns past dim are left
-// alone. `vector`: columns that one aligned store may write: 8 (16-bit types), 2 or 1. With factor
-// 0 the row is 0, also where accumulators are infinite.
+// alone. A block that is marked (barrier.cuh) stores NaN. `vector`: columns that one aligned store
+// may write: 8 (16-bit types), 2 or 1. With factor 0 the row is 0, also where accumulators are
+// infinite.
 template <class Output, int Count>
 INGOT_FN void store_columns(Output* row, int dim, Index step, int vector, bool valid,
                             const float (&x)[Count], int h, float factor) {
   constexpr int blocks = Count / 4;
   constexpr int wide = sizeof(Output) == 2 ? blocks / 4 * 4 : 0;
   const bool vectors = wide > 0 && vector == 8;
+  factor = unless_marked(factor);
   const int lane = threadIdx.x % 4;
 #pragma unroll
   for (int i = 0; i < blocks; i += 4) {

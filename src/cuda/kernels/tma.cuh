@@ -11,10 +11,6 @@ struct BoxAt {
   int x[5];
 };
 
-INGOT_FN void tma_prefetch_map(const TensorMap& map) {
-  asm volatile("prefetch.tensormap [%0];" ::"l"(&map) : "memory");
-}
-
 INGOT_FN void tma_load(u32 to, const TensorMap& map, const BoxAt& at, u32 barrier) {
   asm volatile(
       "cp.async.bulk.tensor.5d.shared::cluster.global.mbarrier::complete_tx::bytes"

@@ -35,9 +35,6 @@ INGOT_FN void load_matrix(u32* x, u32 from) {
 INGOT_FN void store_shared(u32 to, const float (&x)[2]) {
   asm volatile("st.shared.v2.f32 [%0], {%1, %2};" ::"r"(to), "f"(x[0]), "f"(x[1]) : "memory");
 }
-INGOT_FN void load_shared(u32 from, float (&x)[2]) {
-  asm volatile("ld.shared.v2.f32 {%0, %1}, [%2];" : "=f"(x[0]), "=f"(x[1]) : "r"(from) : "memory");
-}
 // Before a barrier: what this thread stored to shared memory is seen by products behind it.
 INGOT_FN void fence_async_shared() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 

@@ -38,6 +38,11 @@ MTL::LanguageVersion version_of(Language language) {
 }
 static_assert(MTL::LanguageVersion3_1 == (3 << 16) + 1);
 
+/// "Version 15.1 (Build 24B83)": the compiler of kernels is the system's.
+std::string system_build() {
+  return NS::ProcessInfo::processInfo()->operatingSystemVersionString()->utf8String();
+}
+
 /// Infinities and NaN have a meaning in attention: no fast mathematics but where a kernel says so.
 NS::SharedPtr<MTL::CompileOptions> compile_options(const DeviceCaps& caps) {
   auto options = NS::TransferPtr(MTL::CompileOptions::alloc()->init());
@@ -106,10 +111,9 @@ std::shared_ptr<const Pipeline> Device::compile(const KernelText& text) const {
   if (!function) fail_to_compile(text, "has no kernel function " + text.entry);
 
   check_threads(text, device_->maxThreadsPerThreadgroup().width);  // what a pipeline may be told
-  const std::string key = caps_.chip + '\n' + std::to_string(caps_.os_major) + '.' +
-                          std::to_string(caps_.os_minor) + '\n' + text.source;
-  auto state = make_pipeline(device_.get(), function.get(), text.threads,
-                             disk_cache_.path_for(key, ".metalarchive").string(), &error);
+  const std::string key =
+      caps_.chip + '\n' + system_build() + '\n' + std::to_string(text.threads) + '\n' + text.source;
+  auto state = make_pipeline(device_.get(), function.get(), text.threads, disk_cache_, key, &error);
   if (!state) fail_to_compile(text, text_of(error));
   check_threads(text, state->maxTotalThreadsPerThreadgroup());
   check_memory(text, state.get(), caps_);

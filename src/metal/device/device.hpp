@@ -35,6 +35,9 @@ class Device {
   MTL::CommandQueue* queue() const { return queue_.get(); }
   const std::shared_ptr<BufferPool>& buffers() const { return buffers_; }
 
+  /// Why compiled kernels are not kept between processes, "" where they are.
+  std::string why_not_kept() const { return disk_cache_.unusable(); }
+
   /// The kernel of this key; `make_text` is called where it is not compiled yet. Throws
   /// Error(compile_failed) with the compiler's log.
   std::shared_ptr<const Pipeline> pipeline(const std::string& key,
@@ -54,11 +57,11 @@ class Device {
 /// The GPU of this machine where kernels here can run on it, else null. Macs have one of these.
 NS::SharedPtr<MTL::Device> usable_device();
 
-/// The compiled function of a library, for threadgroups of `threads`, through a binary archive
-/// where one can be kept at `path`. A damaged or foreign archive is a miss. Null, and *error set,
-/// where it cannot be made.
+/// The compiled function of a library, for threadgroups of `threads`, through a binary archive that
+/// the cache keeps under `key`. An archive that Metal does not take is a miss. Null, and *error
+/// set, where the pipeline cannot be made.
 NS::SharedPtr<MTL::ComputePipelineState> make_pipeline(MTL::Device* device, MTL::Function* function,
-                                                       std::int64_t threads,
-                                                       const std::string& path, NS::Error** error);
+                                                       std::int64_t threads, const DiskCache& cache,
+                                                       const std::string& key, NS::Error** error);
 
 }  // namespace ingot::metal

@@ -25,7 +25,7 @@ enum Index : int {
   dk = 9,
   dv = 10,
   partial_o = 11,
-  partial_lse = 12,
+  partial_sums = 12,
 };
 
 View view_of(const Operand& x) { return {x.extent, x.stride, x.element_bytes}; }
@@ -53,7 +53,8 @@ class MetalBackend final : public Backend {
 #if defined(INGOT_METAL_IN_SOFTWARE)
     text += ", played in software by softmetal";
 #endif
-    return text;
+    const std::string not_kept = device_.why_not_kept();
+    return text + (not_kept.empty() ? "" : ", " + not_kept);
   }
 
   Plan plan(const Problem& problem) const override {
@@ -142,7 +143,7 @@ class MetalBackend final : public Backend {
     if (!detail.combine) return;
     call.take_workspace(workspace, pass.workspace_bytes);
     call.bind_workspace(partial_o, 0);
-    call.bind_workspace(partial_lse, detail.partial_lse_bytes);
+    call.bind_workspace(partial_sums, detail.partial_sums_at);
   }
 
   template <class Params>

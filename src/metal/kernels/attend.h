@@ -3,7 +3,7 @@
 #include "metal/kernels/copy.h"
 #include "metal/kernels/params.h"
 
-#include "algorithm/online_softmax.h"
+#include "algorithm/scaled_softmax.h"
 #include "algorithm/score.h"
 
 namespace ingot {
@@ -133,15 +133,21 @@ struct ValueStep {
   }
 };
 
-/// Dot products to scores in the base-2 domain; -inf where a pair is masked or no key is there.
+/// Dot products to scores that lack `outer_factor`; -inf if a pair is masked or no key is there.
 template <class Config, int row_tiles, int key_tiles, bool edge, bool packed>
 inline void make_scores(thread Tile<float>* S, ScoreParams score, ScoreFactors factors,
                         Positions<packed> positions, KeyBlock block, Lane lane) {
+  const bool negative = score.scale < 0.0f;
   INGOT_UNROLL for (int i = 0; i < row_tiles; ++i) {
     const Index row = positions.at(8 * i + lane.row);
     INGOT_UNROLL for (int c = 0; c < key_tiles; ++c) {
       INGOT_UNROLL for (int e = 0; e < 2; ++e) {
-        float x = value_log2<Config>(factors, S[i * key_tiles + c].thread_elements()[e]);
+        float x = S[i * key_tiles + c].thread_elements()[e];
+        if constexpr (Config::softcap) {
+          x = tanh_(x * factors.inner);
+        } else {
+          x = negative ? -x : x;
+        }
         if constexpr (edge) {
           const int col = 8 * c + lane.col + e;
           const bool seen =
@@ -157,11 +163,11 @@ inline void make_scores(thread Tile<float>* S, ScoreParams score, ScoreFactors f
 /// The softmax of row_tiles * 8 rows so far. row_sum holds the thread's own share of a row.
 template <int row_tiles>
 struct RowState {
-  OnlineSoftmax<float> row[row_tiles];
+  ScaledSoftmax<float> row[row_tiles];
 
   void start() {
     INGOT_UNROLL for (int i = 0; i < row_tiles; ++i) row[i] =
-        OnlineSoftmax<float>{minus_infinity(), 0};
+        ScaledSoftmax<float>{minus_infinity(), 0};
   }
 
   /// Of row tile i of S.
@@ -175,15 +181,24 @@ struct RowState {
     return row_max(x);
   }
 
-  /// P = exp2(S - max), where `highest` is the maximum of the row. Returns what O so far is to be
-  /// multiplied by.
+  /// P = exp2(factor_log2 * (S - max)), where `highest` is the maximum of the row. Returns what O
+  /// so far is to be multiplied by.
   template <int key_tiles, class R>
-  float update(thread Tile<float>* S, thread Tile<R>* P, int i, float highest) {
-    const float correction = row[i].raise_max(highest);
-    const float offset = row[i].offset();
+  float update(thread Tile<float>* S, thread Tile<R>* P, int i, float highest, float factor_log2) {
+    const float correction = row[i].raise_max(highest, factor_log2);
+    float offset = row[i].offset() * factor_log2;
+    if (metal::abs(offset) >= large_exponent()) {
+      INGOT_UNROLL for (int c = 0; c < key_tiles; ++c) {
+        INGOT_UNROLL for (int e = 0; e < 2; ++e) {
+          S[i * key_tiles + c].thread_elements()[e] -= row[i].offset();
+        }
+      }
+      offset = 0.0f;
+    }
     INGOT_UNROLL for (int c = 0; c < key_tiles; ++c) {
       INGOT_UNROLL for (int e = 0; e < 2; ++e) {
-        const float p = exp2_(S[i * key_tiles + c].thread_elements()[e] - offset);
+        const float s = S[i * key_tiles + c].thread_elements()[e];
+        const float p = exp2_(metal::fma(s, factor_log2, -offset));
         row[i].row_sum += p;
         P[i * key_tiles + c].thread_elements()[e] = R(p);
       }
@@ -197,18 +212,27 @@ struct RowState {
   }
   /// What O is multiplied by at last: a row without a key gives 0.
   float factor(int i) const { return row[i].row_sum == 0.0f ? 0.0f : 1.0f / row[i].row_sum; }
-  /// Base 2; -inf for a row without a key.
-  float lse_log2(int i) const { return row[i].row_max + log2_(row[i].row_sum); }
 };
 
-/// lse: its rows, from the first of the simdgroup on. Natural logarithms, or base 2.
-template <bool base_2, int row_tiles, class X>
-inline void store_lse(RowState<row_tiles> state, X lse, Lane lane, int rows) {
-  const float ln_2 = 0.69314718055994530942f;
+/// lse, of which the rows from the first of the simdgroup on are given. factor: outer_factor.
+template <int row_tiles, class X>
+inline void store_lse(RowState<row_tiles> state, X lse, Lane lane, int rows, float factor) {
   INGOT_UNROLL for (int i = 0; i < row_tiles; ++i) {
     const int row = 8 * i + lane.row;
-    const float x = state.lse_log2(i);
-    if (lane.col == 0 && row < rows) *lse.at(row, 0) = base_2 ? x : x * ln_2;
+    const float x = lse_of(state.row[i].row_max, state.row[i].row_sum, factor);
+    if (lane.col == 0 && row < rows) *lse.at(row, 0) = x;
+  }
+}
+
+/// The maximum and the sum of weights of every row of one split, as two columns. Not their lse:
+/// beyond some 10^4 that would round the sum away.
+template <int row_tiles, class X>
+inline void store_sums(RowState<row_tiles> state, X sums, Lane lane, int rows) {
+  INGOT_UNROLL for (int i = 0; i < row_tiles; ++i) {
+    const int row = 8 * i + lane.row;
+    if (lane.col != 0 || row >= rows) continue;
+    *sums.at(row, 0) = state.row[i].row_max;
+    *sums.at(row, 1) = state.row[i].row_sum;
   }
 }
 

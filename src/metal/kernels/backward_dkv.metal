@@ -51,19 +51,18 @@ struct KeyGradient {
 
   /// Query rows [row, row + block_n) of one head. edge: some pairs are not there.
   template <bool edge>
-  void step(int row, int next_row, const device float* lse, const device float* deltas,
-            Index lse_step, Index delta_step) {
+  void step(int row, int next_row, HeadTerms rows) {
     Tile<float> S[row_tiles * own_tiles], dP[row_tiles * own_tiles];
     contract<Config, dim, edge>(S, K, Q, row, Following<DOWide>{&dO_wide, row}, slots, worker);
     INGOT_UNROLL for (int c = 0; c < own_tiles; ++c) {
       INGOT_UNROLL for (int e = 0; e < 2; ++e) {
         const int r = row_of(row, c, e);
         const bool inside = !edge || r < score.seqlen_q;
-        const float shift = inside ? shift_of(lse[r * lse_step]) : INFINITY;
+        const RowTerms terms = inside ? rows.of(r) : no_terms;
         INGOT_UNROLL for (int i = 0; i < row_tiles; ++i) {
           thread Tile<float>& s = S[i * own_tiles + c];
           const Pair pair =
-              pair_of<Config>(factors, s.thread_elements()[e], shift, seen<edge>(i, r));
+              pair_of<Config>(score, factors, s.thread_elements()[e], terms, seen<edge>(i, r));
           P.set(i, c, e, pair.p);
           s.thread_elements()[e] = pair.slope;
         }
@@ -77,7 +76,7 @@ struct KeyGradient {
       INGOT_UNROLL for (int e = 0; e < 2; ++e) {
         const int r = row_of(row, c, e);
         const bool inside = !edge || r < score.seqlen_q;
-        const float delta = inside ? deltas[r * delta_step] : 0.0f;
+        const float delta = inside ? rows.delta(r) : 0.0f;
         INGOT_UNROLL for (int i = 0; i < row_tiles; ++i) {
           const float slope = S[i * own_tiles + c].thread_elements()[e];
           const float dp = dP[i * own_tiles + c].thread_elements()[e];
@@ -91,8 +90,7 @@ struct KeyGradient {
   }
 
   /// All rows of one query head, whose operands Q and dO have been given.
-  void walk(int first_key, int last_key, const device float* lse, const device float* deltas,
-            Index lse_step, Index delta_step) {
+  void walk(int first_key, int last_key, HeadTerms rows) {
     const Index begin = Config::masked ? row_begin(score, first_key) : 0;
     const Index end = Config::masked ? row_end(score, last_key) : score.seqlen_q;
     Q.fetch(int(begin), 0);
@@ -101,9 +99,9 @@ struct KeyGradient {
       const bool full = last < score.seqlen_q &&
                         (!Config::masked || is_full(score, row, last, first_key, last_key));
       if (full) {
-        step<false>(row, last + 1, lse, deltas, lse_step, delta_step);
+        step<false>(row, last + 1, rows);
       } else {
-        step<true>(row, last + 1, lse, deltas, lse_step, delta_step);
+        step<true>(row, last + 1, rows);
       }
     }
   }
@@ -116,10 +114,9 @@ using namespace ingot;
 kernel void backward_dkv(
     constant BackwardParams& p [[buffer(0)]], const device Config::q_type* q [[buffer(1)]],
     const device Config::k_type* k [[buffer(2)]], const device Config::v_type* v [[buffer(3)]],
-    const device float* lse [[buffer(5)]], const device Config::dout_type* dout [[buffer(6)]],
-    const device float* delta [[buffer(7)]], device Config::dk_type* dk [[buffer(9)]],
-    device Config::dv_type* dv [[buffer(10)]], uint3 group [[threadgroup_position_in_grid]],
-    uint thread_index [[thread_index_in_threadgroup]],
+    const device Config::dout_type* dout [[buffer(6)]], const device float* delta [[buffer(7)]],
+    device Config::dk_type* dk [[buffer(9)]], device Config::dv_type* dv [[buffer(10)]],
+    uint3 group [[threadgroup_position_in_grid]], uint thread_index [[thread_index_in_threadgroup]],
     uint simdgroup [[simdgroup_index_in_threadgroup]], uint lane [[thread_index_in_simdgroup]]) {
   using Work = KeyGradient<Config>;
   threadgroup float4 memory[larger(Work::memory, 1)];
@@ -155,8 +152,7 @@ kernel void backward_dkv(
     work.Q.x = rows_of<Work::QRows>(q, p.q, b, h);
     work.dO.x = rows_of<Work::DORows>(dout, p.dout, b, h);
     work.Q_wide.x = work.Q.x, work.dO_wide.x = work.dO.x;
-    work.walk(first, last, lse + b * p.lse.batch + h * p.lse.head,
-              delta + b * p.delta.batch + h * p.delta.head, p.lse.row, p.delta.row);
+    work.walk(first, last, terms_of(p, delta, b, h));
   }
 
   using KOut = DeviceRows<Config, Config::dk_type, Config::dk_strided>;

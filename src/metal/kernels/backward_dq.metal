@@ -28,8 +28,9 @@ struct QueryGradient {
   KWide K_wide;  // the same keys for the last product, in slabs of other proportions
   Weights<Config, typename Config::ds_reg> dS;
   Result<Config, dim> dQ;
-  float shift[row_tiles], delta[row_tiles];  // of the thread's rows
-  int row;                                   // of the thread's first
+  HeadTerms rows;          // read when weights are made: through the products they cost registers
+  float delta[row_tiles];  // of the thread's rows
+  int row;                 // of the thread's first
   ScoreParams score;
   ScoreFactors factors;
   Slots slots;
@@ -44,13 +45,11 @@ struct QueryGradient {
     return key < score.seqlen_k && (!Config::masked || visible(score, row + 8 * i, key));
   }
 
-  void start(const device float* lse, const device float* deltas, Index lse_step,
-             Index delta_step) {
+  void start() {
     INGOT_UNROLL for (int i = 0; i < row_tiles; ++i) {
       const Index r = row + 8 * i;
       const bool there = r < score.seqlen_q;
-      shift[i] = there ? shift_of(lse[r * lse_step]) : INFINITY;
-      delta[i] = there ? deltas[r * delta_step] : 0.0f;
+      delta[i] = there ? rows.delta(r) : 0.0f;
     }
     Q.start();
     dO.start();
@@ -63,12 +62,14 @@ struct QueryGradient {
     Tile<float> S[row_tiles * own_tiles], dP[row_tiles * own_tiles];
     contract<Config, dim, edge>(S, Q, K, col, Following<VStream>{&V, col}, slots, worker);
     INGOT_UNROLL for (int i = 0; i < row_tiles; ++i) {
+      const int r = row + 8 * i;
+      const RowTerms terms = r < score.seqlen_q ? rows.of(r) : no_terms;
       INGOT_UNROLL for (int c = 0; c < own_tiles; ++c) {
         INGOT_UNROLL for (int e = 0; e < 2; ++e) {
           const bool there = seen<edge>(i, key_of(col, c, e));
           thread Tile<float>& s = S[i * own_tiles + c];
           s.thread_elements()[e] =
-              pair_of<Config>(factors, s.thread_elements()[e], shift[i], there).slope;
+              pair_of<Config>(score, factors, s.thread_elements()[e], terms, there).slope;
         }
       }
     }
@@ -112,9 +113,9 @@ using namespace ingot;
 kernel void backward_dq(
     constant BackwardParams& p [[buffer(0)]], const device Config::q_type* q [[buffer(1)]],
     const device Config::k_type* k [[buffer(2)]], const device Config::v_type* v [[buffer(3)]],
-    const device float* lse [[buffer(5)]], const device Config::dout_type* dout [[buffer(6)]],
-    const device float* delta [[buffer(7)]], device Config::dq_type* dq [[buffer(8)]],
-    uint3 group [[threadgroup_position_in_grid]], uint thread_index [[thread_index_in_threadgroup]],
+    const device Config::dout_type* dout [[buffer(6)]], const device float* delta [[buffer(7)]],
+    device Config::dq_type* dq [[buffer(8)]], uint3 group [[threadgroup_position_in_grid]],
+    uint thread_index [[thread_index_in_threadgroup]],
     uint simdgroup [[simdgroup_index_in_threadgroup]], uint lane [[thread_index_in_simdgroup]]) {
   using Work = QueryGradient<Config>;
   threadgroup float4 memory[larger(Work::memory, 1)];
@@ -142,8 +143,8 @@ kernel void backward_dq(
   work.K_wide.thread_index = w.thread_index;
   work.V.x = rows_of<Work::VRows>(v, p.v, b, h_kv);
   work.V.extent = v_extent, work.V.thread_index = w.thread_index;
-  work.start(lse + b * p.lse.batch + h * p.lse.head, delta + b * p.delta.batch + h * p.delta.head,
-             p.lse.row, p.delta.row);
+  work.rows = terms_of(p, delta, b, h);
+  work.start();
   work.walk(first, min(first + Config::block_m, seqlen_q) - 1);
 
   using Out = DeviceRows<Config, Config::dq_type, Config::dq_strided>;

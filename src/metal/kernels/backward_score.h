@@ -4,10 +4,34 @@
 
 namespace ingot {
 
-/// What exp2 subtracts: lse in the base-2 domain, and +inf for a row that sees no key, so that its
-/// P is 0.
-inline float shift_of(float lse) {
-  return lse == -INFINITY ? INFINITY : lse * 1.44269504088896340736f;
+/// What delta.metal found of a query row, and of a row that does not exist.
+struct RowTerms {
+  float shift;     // what values are less: lse, or `heaviest` of algorithm/large_rows.h
+  float log2_sum;  // what exponents are less then; 0 but in large rows
+};
+constexpr constant RowTerms no_terms{INFINITY, 0.0f};
+
+/// Of the rows of one head.
+struct HeadTerms {
+  const device float* deltas;
+  Index row_step, plane_step;
+
+  float delta(Index row) const { return deltas[row * row_step]; }
+  RowTerms of(Index row) const {
+    const device float* at = deltas + row * row_step;
+    return RowTerms{at[plane_step], at[2 * plane_step]};
+  }
+};
+inline HeadTerms terms_of(constant BackwardParams& p, const device float* delta, Index b, Index h) {
+  return HeadTerms{delta + b * p.delta.batch + h * p.delta.head, p.delta.row, p.delta.col};
+}
+
+/// The exponent of P in base 2. The score, t * factor, is rounded first: what it is less came of
+/// the rounded score of the heaviest key, so that this key has its weight however large its score.
+/// No weight is above that; a NaN stays one.
+inline float exponent_of(float t, float factor, RowTerms row) {
+  const float x = rounded_product_(t, factor) - row.shift;
+  return metal::fma(x > 0.0f ? 0.0f : x, log2_e, -row.log2_sum);
 }
 
 /// Turns s = <q, k> into P and the factor of dP - delta in dS. A pair that is not there has weight
@@ -16,11 +40,12 @@ struct Pair {
   float p, slope;
 };
 template <class Config>
-inline Pair pair_of(ScoreFactors factors, float s, float shift, bool seen) {
-  const float value = value_log2<Config>(factors, s);
-  const float p = seen ? exp2_(value - shift) : 0.0f;
+inline Pair pair_of(ScoreParams score, ScoreFactors factors, float s, RowTerms row, bool seen) {
+  const float t = Config::softcap ? tanh_(s * factors.inner) : s;
+  const float exponent = exponent_of(t, Config::softcap ? score.softcap : factors.scale, row);
+  const float p = seen ? exp2_(exponent) : 0.0f;
   // Without softcap the derivative is `scale` everywhere; the result is multiplied by it at last.
-  if constexpr (Config::softcap) return Pair{p, p * derivative<Config>(factors, value)};
+  if constexpr (Config::softcap) return Pair{p, p * (1.0f - t * t) * factors.scale};
   return Pair{p, p};
 }
 

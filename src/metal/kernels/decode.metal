@@ -9,7 +9,7 @@ namespace ingot {
 template <class Config>
 inline void decode(ForwardParams p, const device typename Config::q_type* q,
                    const device typename Config::k_type* k, const device typename Config::v_type* v,
-                   device float* partial_o, device float* partial_lse, Place at) {
+                   device float* partial_o, device float* partial_sums, Place at) {
   using q_type = typename Config::q_type;
   using Q =
       Queries<Config, DeviceRows<Config, const q_type, Config::q_strided, true>, Config::cache_lhs>;
@@ -41,26 +41,24 @@ inline void decode(ForwardParams p, const device typename Config::q_type* q,
   const Index first_partial =
       ((batch * p.num_heads + kv_head * p.group) * seqlen_q + first) * p.splits + split;
   using O = Rows<float, device float*, Index, Config::head_dim_v % 4 == 0 ? 4 : 1>;
-  using Lse = Rows<float, device float*, Index, 1>;
+  using Sums = Rows<float, device float*, Index, 1>;
   pass.store(O{partial_o + first_partial * Config::head_dim_v, Index(p.splits) * Config::head_dim_v,
                1, 0, 0},
              Extent{rows_there, Config::head_dim_v});
-  store_lse<true>(pass.softmax, Lse{partial_lse + first_partial, p.splits, 1, 0, 0}, at.lane,
-                  rows_there);
+  store_sums(pass.softmax, Sums{partial_sums + 2 * first_partial, 2 * p.splits, 1, 0, 0}, at.lane,
+             rows_there);
 }
 
 }  // namespace ingot
 
-kernel void decode(constant ingot::ForwardParams& params [[buffer(0)]],
-                   const device Config::q_type* q [[buffer(1)]],
-                   const device Config::k_type* k [[buffer(2)]],
-                   const device Config::v_type* v [[buffer(3)]],
-                   device float* partial_o [[buffer(11)]], device float* partial_lse [[buffer(12)]],
-                   uint3 group [[threadgroup_position_in_grid]],
-                   uint3 groups [[threadgroups_per_grid]],
-                   ushort simdgroup [[simdgroup_index_in_threadgroup]],
-                   ushort lane [[thread_index_in_simdgroup]]) {
+kernel void decode(
+    constant ingot::ForwardParams& params [[buffer(0)]],
+    const device Config::q_type* q [[buffer(1)]], const device Config::k_type* k [[buffer(2)]],
+    const device Config::v_type* v [[buffer(3)]], device float* partial_o [[buffer(11)]],
+    device float* partial_sums [[buffer(12)]], uint3 group [[threadgroup_position_in_grid]],
+    uint3 groups [[threadgroups_per_grid]], ushort simdgroup [[simdgroup_index_in_threadgroup]],
+    ushort lane [[thread_index_in_simdgroup]]) {
   ingot::decode<Config>(
-      params, q, k, v, partial_o, partial_lse,
+      params, q, k, v, partial_o, partial_sums,
       ingot::Place{group, groups, short(simdgroup), short(lane), ingot::lane_of(lane)});
 }

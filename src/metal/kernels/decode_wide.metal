@@ -9,7 +9,7 @@ template <class Config>
 inline void decode_wide(ForwardParams p, const device typename Config::q_type* q,
                         const device typename Config::k_type* k,
                         const device typename Config::v_type* v, device float* partial_o,
-                        device float* partial_lse, threadgroup uchar* memory, Place at) {
+                        device float* partial_sums, threadgroup uchar* memory, Place at) {
   using q_type = typename Config::q_type;
   using DeviceQ = DeviceRows<Config, const q_type, Config::q_strided, true>;
   using Pass = SharedRows<Config, DeviceQ, true>;
@@ -46,13 +46,13 @@ inline void decode_wide(ForwardParams p, const device typename Config::q_type* q
   const Index first_partial =
       ((batch * p.num_heads + kv_head * p.group) * seqlen_q + first) * p.splits + split;
   using O = Rows<float, device float*, Index, Config::head_dim_v % 4 == 0 ? 4 : 1>;
-  using Lse = Rows<float, device float*, Index, 1>;
+  using Sums = Rows<float, device float*, Index, 1>;
   pass.store(O{partial_o + first_partial * Config::head_dim_v, Index(p.splits) * Config::head_dim_v,
                1, 0, 0},
              rows_there);
   if (at.simdgroup == 0) {
-    store_lse<true>(pass.softmax, Lse{partial_lse + first_partial, p.splits, 1, 0, 0}, at.lane,
-                    rows_there);
+    store_sums(pass.softmax, Sums{partial_sums + 2 * first_partial, 2 * p.splits, 1, 0, 0}, at.lane,
+               rows_there);
   }
 }
 
@@ -62,11 +62,11 @@ kernel void decode_wide(
     constant ingot::ForwardParams& params [[buffer(0)]],
     const device Config::q_type* q [[buffer(1)]], const device Config::k_type* k [[buffer(2)]],
     const device Config::v_type* v [[buffer(3)]], device float* partial_o [[buffer(11)]],
-    device float* partial_lse [[buffer(12)]], uint3 group [[threadgroup_position_in_grid]],
+    device float* partial_sums [[buffer(12)]], uint3 group [[threadgroup_position_in_grid]],
     uint3 groups [[threadgroups_per_grid]], ushort simdgroup [[simdgroup_index_in_threadgroup]],
     ushort lane [[thread_index_in_simdgroup]]) {
   threadgroup uint4 memory[ingot::SharedMemory<Config>::bytes / 16];
   ingot::decode_wide<Config>(
-      params, q, k, v, partial_o, partial_lse, reinterpret_cast<threadgroup uchar*>(memory),
+      params, q, k, v, partial_o, partial_sums, reinterpret_cast<threadgroup uchar*>(memory),
       ingot::Place{group, groups, short(simdgroup), short(lane), ingot::lane_of(lane)});
 }

@@ -1,25 +1,45 @@
-// delta[row] = sum of dout[row] * o[row], f32: what the softmax's gradient subtracts in every row.
-// Eight threads a row.
+// What the backward kernels want to know of every query row, in three planes (params.h). delta is
+// the sum of dout * o, which the softmax's gradient subtracts in every row. Eight threads a row.
 #include "metal/kernels/backward_tile.h"
+
+#include "algorithm/large_rows.h"
 
 namespace ingot {
 
-/// A thread's share of a row: packs of n columns, every eighth.
-template <class Config, int n, class O, class DO>
-inline float part_of_row(O o, DO dout, int row, int part) {
+/// A part of the product of two rows of `dim` columns: packs of n from column `first` on, `step`
+/// apart.
+template <int dim, int n, int step, class A, class B>
+inline float part_of_product(A a, int row_a, B b, int row_b, int first) {
   float sum = 0.0f;
-  for (int col = n * part; col < Config::head_dim_v; col += 8 * n) {
-    Pack<typename O::Element, n> a = zero_pack<typename O::Element, n>();
-    Pack<typename DO::Element, n> b = zero_pack<typename DO::Element, n>();
-    if (col + n <= Config::head_dim_v) {
-      a = o.template get<n>(row, col), b = dout.template get<n>(row, col);
+  for (int col = first; col < dim; col += step) {
+    Pack<typename A::Element, n> x = zero_pack<typename A::Element, n>();
+    Pack<typename B::Element, n> y = zero_pack<typename B::Element, n>();
+    if (col + n <= dim) {
+      x = a.template get<n>(row_a, col), y = b.template get<n>(row_b, col);
     } else {
-      a = o.template get_below<n>(row, col, Config::head_dim_v);
-      b = dout.template get_below<n>(row, col, Config::head_dim_v);
+      x = a.template get_below<n>(row_a, col, dim), y = b.template get_below<n>(row_b, col, dim);
     }
     INGOT_UNROLL for (int i = 0; i < n; ++i) {
-      sum = metal::fma(from_memory<float>(a.of[i]), from_memory<float>(b.of[i]), sum);
+      sum = metal::fma(from_memory<float>(x.of[i]), from_memory<float>(y.of[i]), sum);
     }
+  }
+  return sum;
+}
+
+/// The sum of a large row's weights, of which each of its threads takes every eighth.
+template <class Config, class Q, class K>
+inline RowSum sum_of_row(ScoreParams score, Q q, K k, Index row, int part) {
+  const ScoreFactors factors = make_score_factors(score);
+  const float factor = Config::softcap ? score.softcap : factors.scale;
+  RowSum sum{-INFINITY, 0.0f};
+  const Index end = col_end(score, row);
+  for (Index col = col_begin(score, row) + part; col < end; col += 8) {
+    const float s = part_of_product<Config::head_dim, 4, 4>(q, int(row), k, int(col), 0);
+    sum.add(rounded_product_(Config::softcap ? tanh_(s * factors.inner) : s, factor));
+  }
+  INGOT_UNROLL for (ushort i = 1; i < 8; i *= 2) {
+    const float max = metal::simd_shuffle_xor(sum.max, i);
+    sum.add(RowSum{max, metal::simd_shuffle_xor(sum.sum, i)});
   }
   return sum;
 }
@@ -29,24 +49,40 @@ inline float part_of_row(O o, DO dout, int row, int part) {
 using namespace ingot;
 
 kernel void delta(constant BackwardParams& p [[buffer(0)]],
+                  const device Config::q_type* q [[buffer(1)]],
+                  const device Config::k_type* k [[buffer(2)]],
                   const device Config::o_type* o [[buffer(4)]],
+                  const device float* lse [[buffer(5)]],
                   const device Config::dout_type* dout [[buffer(6)]],
                   device float* out [[buffer(7)]], uint3 group [[threadgroup_position_in_grid]],
                   uint thread_index [[thread_index_in_threadgroup]]) {
+  using Q = DeviceRows<Config, const Config::q_type, Config::q_strided>;
+  using K = DeviceRows<Config, const Config::k_type, Config::k_strided>;
   using O = DeviceRows<Config, const Config::o_type, Config::o_strided>;
   using DO = DeviceRows<Config, const Config::dout_type, Config::dout_strided>;
   const Index b = group.z, h = group.y;
   const Index row = Index(group.x) * Config::block_m + thread_index / 8;
+  const int part = int(thread_index % 8);
   // Whole rows leave, and with them whole groups of eight that add up.
   const bool there = row < p.score.seqlen_q;
-  const O o_rows = rows_of<O>(o, p.o, b, h);
-  const DO dout_rows = rows_of<DO>(dout, p.dout, b, h);
   float sum = 0.0f;
-  if (there) sum = part_of_row<Config, 4>(o_rows, dout_rows, int(row), int(thread_index % 8));
+  if (there) {
+    sum = part_of_product<Config::head_dim_v, 4, 32>(
+        rows_of<O>(o, p.o, b, h), int(row), rows_of<DO>(dout, p.dout, b, h), int(row), 4 * part);
+  }
   sum += metal::simd_shuffle_xor(sum, 1);
   sum += metal::simd_shuffle_xor(sum, 2);
   sum += metal::simd_shuffle_xor(sum, 4);
-  if (there && thread_index % 8 == 0) {
-    out[b * p.delta.batch + h * p.delta.head + row * p.delta.row] = sum;
+  if (!there) return;
+  const float given = lse[b * p.lse.batch + h * p.lse.head + row * p.lse.row];
+  float shift = given == -INFINITY ? INFINITY : given, log2_sum = 0.0f;
+  if (is_large_lse(given)) {
+    const K keys = rows_of<K>(k, p.k, b, h / p.group);
+    log2_sum = sum_of_row<Config>(p.score, rows_of<Q>(q, p.q, b, h), keys, row, part).log2();
+    shift = heaviest_of(given, log2_sum);
+  }
+  if (part == 0) {
+    device float* const at = out + b * p.delta.batch + h * p.delta.head + row * p.delta.row;
+    at[0] = sum, at[p.delta.col] = shift, at[2 * p.delta.col] = log2_sum;
   }
 }

@@ -18,4 +18,19 @@ inline float tanh_(float x) { return metal::precise::tanh(x); }
 inline float max_(float a, float b) { return metal::max(a, b); }
 inline float finite_or_(float x, float otherwise) { return x == minus_infinity() ? otherwise : x; }
 
+/// a * b, rounded whatever is added to it: large scores are off by more than 1 otherwise.
+inline float rounded_product_(float a, float b) {
+#pragma clang fp contract(off)
+  return a * b;
+}
+
+constant constexpr float log2_e = 1.44269504088896340736f;
+constant constexpr float ln_2 = 0.69314718055994530942f;
+
+// Natural logarithm of a row's sum of weights, of which the largest, that of factor * max, is 1;
+// -inf for a row without a key.
+inline float lse_of(float max, float sum, float factor) {
+  return rounded_product_(finite_or_(max, 0.0f), factor) + log2_(sum) * ln_2;
+}
+
 }  // namespace ingot

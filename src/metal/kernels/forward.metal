@@ -56,9 +56,8 @@ inline void forward(ForwardParams p, const device typename Config::q_type* q,
   pass.store(rows_of<typename Types::O>(o, p.o, batch, head).from(first, 0),
              Extent{rows_there, Config::head_dim_v});
   if constexpr (Config::has_lse) {
-    store_lse<false>(pass.softmax,
-                     rows_of<typename Types::Lse>(lse, p.lse, batch, head).from(first, 0), at.lane,
-                     rows_there);
+    store_lse(pass.softmax, rows_of<typename Types::Lse>(lse, p.lse, batch, head).from(first, 0),
+              at.lane, rows_there, outer_factor<Config>(p.score));
   }
 }
 

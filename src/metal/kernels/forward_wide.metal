@@ -47,8 +47,8 @@ inline void forward_wide(ForwardParams p, const device typename Config::q_type* 
 
   pass.store(rows_of<O>(o, p.o, batch, head).from(first, 0), rows_there);
   if (Config::has_lse && at.simdgroup == 0) {
-    store_lse<false>(pass.softmax, rows_of<Lse>(lse, p.lse, batch, head).from(first, 0), at.lane,
-                     rows_there);
+    store_lse(pass.softmax, rows_of<Lse>(lse, p.lse, batch, head).from(first, 0), at.lane,
+              rows_there, outer_factor<Config>(p.score));
   }
 }
 

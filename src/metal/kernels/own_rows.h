@@ -29,10 +29,11 @@ struct OwnRows {
     make_scores<Config, row_tiles, key_tiles, edge>(S, score, factors, positions, block, lane);
 
     Tile<typename Config::pv_reg> P[row_tiles * key_tiles];
+    const float factor_log2 = outer_factor<Config>(score) * log2_e;
     float correction[row_tiles];
     INGOT_UNROLL for (int i = 0; i < row_tiles; ++i) {
       const float highest = softmax.template highest<key_tiles>(S, i);
-      correction[i] = softmax.template update<key_tiles>(S, P, i, highest);
+      correction[i] = softmax.template update<key_tiles>(S, P, i, highest, factor_log2);
     }
     rescale<row_tiles, value_tiles>(O, correction);
     keys->template add_values<edge>(O, P, lane, block);

@@ -2,7 +2,7 @@
 // side of it; strides are in elements of [batch, head, seqlen, head_dim].
 //
 // Buffers: params 0, q 1, k 2, v 3, o 4, lse 5, dout 6, delta 7, dq 8, dk 9, dv 10, partial_o 11,
-// partial_lse 12. Every one that a kernel names is bound; without Config::has_lse, index 5 takes
+// partial_sums 12. Every one that a kernel names is bound; without Config::has_lse, index 5 takes
 // any buffer and stays untouched.
 #pragma once
 #include "metal/kernels/dialect.h"
@@ -26,19 +26,24 @@ struct ForwardParams {
   int row_blocks;  // decode: threadgroups over the group * seqlen_q rows that share keys
 };
 
-// partial_o is f32 [batch, num_heads, seqlen_q, splits, head_dim_v], partial_lse [..., splits],
-// base 2, both packed.
+// partial_o is f32 [batch, num_heads, seqlen_q, splits, head_dim_v], partial_sums [..., splits, 2]:
+// the largest score without its last factor, and the sum of weights. Both are packed.
 struct CombineParams {
   Strides o, lse;
   Index seqlen_q;
   int num_heads;
   int splits;
+  float factor;  // outer_factor of algorithm/scaled_softmax.h
+  int unused;
 };
 
 struct BackwardParams {
   ScoreParams score;
   Strides q, k, v, o, dout;
-  Strides lse, delta;  // col unused
+  Strides lse;  // col unused
+  // Of three planes in the workspace, col from one to the next: delta, what values are less in the
+  // exponent of P (inf: a row without weight), and what their exponents are less then.
+  Strides delta;
   Strides dq, dk, dv;
   int num_heads;
   int group;
@@ -48,6 +53,6 @@ struct BackwardParams {
 
 // As on the host.
 static_assert(sizeof(ForwardParams) == 224, "src/metal/params.hpp");
-static_assert(sizeof(CombineParams) == 80, "src/metal/params.hpp");
+static_assert(sizeof(CombineParams) == 88, "src/metal/params.hpp");
 
 }  // namespace ingot

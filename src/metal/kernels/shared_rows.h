@@ -192,6 +192,7 @@ struct SharedRows {
     make_scores<Config, row_tiles, own_key_tiles, edge>(S, score, factors, positions, own,
                                                         queries->lane);
 
+    const float factor_log2 = outer_factor<Config>(score) * log2_e;
     float highest[row_tiles], correction[row_tiles];
     INGOT_UNROLL for (int i = 0; i < row_tiles; ++i) {
       highest[i] = softmax.template highest<own_key_tiles>(S, i);
@@ -199,7 +200,7 @@ struct SharedRows {
     exchange<false>(highest);
     Tile<P> Pt[row_tiles * own_key_tiles];
     INGOT_UNROLL for (int i = 0; i < row_tiles; ++i) {
-      correction[i] = softmax.template update<own_key_tiles>(S, Pt, i, highest[i]);
+      correction[i] = softmax.template update<own_key_tiles>(S, Pt, i, highest[i], factor_log2);
     }
     share(Pt);
     rescale<row_tiles, value_tiles>(O, correction);

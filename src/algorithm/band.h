@@ -1,0 +1,45 @@
+// What a row sees of one sequence, as intervals: the band of score.h (causal, window), and before
+// it a prefix of keys that every row sees. Pure.
+//
+// Invariants (property tests): [col_begin(row), col_end(row)) holds exactly the visible cols of a
+// row, the row range those of a col.
+#ifndef INGOT_BAND_H
+#define INGOT_BAND_H
+
+#include "algorithm/score.h"
+
+namespace INGOT_NAMESPACE {
+
+struct Band {
+  ScoreParams p;
+  Index prefix;  // keys that every row sees; 0 if the band is bounded on the left
+
+  INGOT_FN bool visible(Index row, Index col) const {
+    return col < prefix || INGOT_NAMESPACE::visible(p, row, col);
+  }
+
+  // Cols that rows [row_first, row_last] see between them.
+  INGOT_FN Index col_begin(Index row_first) const {
+    return INGOT_NAMESPACE::col_begin(p, row_first);
+  }
+  INGOT_FN Index col_end(Index row_last) const {
+    const Index end = INGOT_NAMESPACE::col_end(p, row_last);
+    return end < prefix ? prefix : end;
+  }
+
+  // Rows that see one of cols [col_first, col_last].
+  INGOT_FN Index row_begin(Index col_first) const {
+    return col_first < prefix ? 0 : INGOT_NAMESPACE::row_begin(p, col_first);
+  }
+  INGOT_FN Index row_end(Index col_last) const { return INGOT_NAMESPACE::row_end(p, col_last); }
+
+  // Every row of [row_first, row_last] sees every col of [col_first, col_last].
+  INGOT_FN bool is_full(Index row_first, Index row_last, Index col_first, Index col_last) const {
+    return visible(row_last, col_first) && visible(row_first, col_last);
+  }
+
+  INGOT_FN bool is_masked() const { return INGOT_NAMESPACE::is_masked(p) && prefix < p.seqlen_k; }
+};
+
+}  // namespace INGOT_NAMESPACE
+#endif
