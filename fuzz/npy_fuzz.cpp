@@ -22,10 +22,14 @@ void check(const ingot::cli::NpyInfo& info, std::size_t file_bytes) {
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-  try {
-    check(ingot::cli::parse_npy(std::as_bytes(std::span(data, size))), size);
-  } catch (const ingot::cli::Failure&) {
-    return 0;  // refused, as it may be
+  using ingot::cli::NpyElements;
+  for (const NpyElements elements :
+       {NpyElements::numbers, NpyElements::bytes, NpyElements::lengths}) {
+    try {
+      check(ingot::cli::parse_npy(std::as_bytes(std::span(data, size)), elements), size);
+    } catch (const ingot::cli::Failure&) {
+      continue;  // refused, as it may be
+    }
   }
   return 0;
 }

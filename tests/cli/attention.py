@@ -22,10 +22,38 @@ def visible(rows, cols, causal, window):
     return mask
 
 
+def distance(rows, cols, causal):
+    """[rows, cols]: how far each key is from each row."""
+    shift = 0 if causal == "top_left" else cols - rows
+    return numpy.abs(numpy.arange(cols)[None, :] - numpy.arange(rows)[:, None] - shift)
+
+
+def summed_to(x, shape):
+    """x, summed over the axes that an array of this shape repeats."""
+    full = (1,) * (x.ndim - len(shape)) + tuple(shape)
+    axes = tuple(i for i in range(x.ndim) if full[i] == 1)
+    return x.sum(axes, keepdims=True).reshape(shape)
+
+
 def attention(
-    q, k, v, dout=None, causal="none", window=(-1, -1), scale=None, softcap=0.0, precision="highest"
+    q,
+    k,
+    v,
+    dout=None,
+    causal="none",
+    window=(-1, -1),
+    scale=None,
+    softcap=0.0,
+    precision="highest",
+    mask=None,
+    bias=None,
+    alibi=None,
+    sinks=None,
+    prefix_len=None,
 ):
-    """Arrays [batch, heads, seqlen, dim] to a dictionary of o, lse and, with dout, dq, dk, dv."""
+    """Arrays [batch, heads, seqlen, dim] to a dictionary of o, lse and, with dout, the gradients
+    of q, k, v, bias and sinks. mask and bias broadcast to [batch, heads, rows, cols]; alibi is
+    [heads] or [batch, heads], sinks [heads], prefix_len [batch]."""
     q, k, v = (x.astype(numpy.float64) for x in (q, k, v))
     group = q.shape[1] // k.shape[1]
     keys, values = k.repeat(group, 1), v.repeat(group, 1)
@@ -35,11 +63,22 @@ def attention(
     if softcap:
         slope = 1 - numpy.tanh(score / softcap) ** 2
         score = softcap * numpy.tanh(score / softcap)
-    seen = visible(q.shape[2], k.shape[2], causal, window)
+    rows, cols = q.shape[2], k.shape[2]
+    if alibi is not None:
+        score = score - alibi[..., None, None] * distance(rows, cols, causal)
+    if bias is not None:
+        score = score + bias
+    seen = visible(rows, cols, causal, window)
+    if prefix_len is not None:
+        seen = seen | (numpy.arange(cols) < prefix_len[:, None, None, None])
+    if mask is not None:
+        seen = seen & (mask != 0)
     score = numpy.where(seen, score, -numpy.inf)
-    top = score.max(-1, keepdims=True)
+    sink = numpy.full((1, 1, 1), -numpy.inf) if sinks is None else sinks[:, None, None]
+    top = numpy.maximum(score.max(-1, keepdims=True), sink)
     top = numpy.where(numpy.isfinite(top), top, 0)
-    total = numpy.exp(score - top).sum(-1, keepdims=True)
+    sink_weight = numpy.exp(sink - top)
+    total = numpy.exp(score - top).sum(-1, keepdims=True) + sink_weight
     weight = numpy.exp(score - top) / numpy.where(total > 0, total, 1)
     with numpy.errstate(divide="ignore"):
         result = {"o": weight @ values, "lse": (numpy.log(total) + top)[..., 0]}
@@ -48,7 +87,12 @@ def attention(
     dout = dout.astype(numpy.float64)
     dweight = dout @ values.swapaxes(-1, -2)
     delta = (dweight * weight).sum(-1, keepdims=True)
-    dscore = weight * (dweight - delta) * slope * scale
+    dscore = weight * (dweight - delta)
+    if bias is not None:
+        result["dbias"] = summed_to(dscore, bias.shape)
+    if sinks is not None:
+        result["dsinks"] = (-sink_weight / total * delta).sum((0, 2, 3))
+    dscore = dscore * slope * scale
 
     def over_group(x):
         return x.reshape(x.shape[0], k.shape[1], group, *x.shape[2:]).sum(2)

@@ -1,6 +1,9 @@
 """Device cuda from the command line, on a driver that needs no GPU (tests/fake)."""
 
 import os
+import shutil
+import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -54,3 +57,36 @@ def test_a_table_is_picked_up(ingot, fake_gpu):
     table.write_text(f"Fake GPU | {ROW} | block_n=48 |\n")
     text = ingot("explain", *shape, "--seqlen-q", "4096", "--device", "cuda").stdout
     assert "block_n         48" in text and str(table) in text
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a set-user-id program")
+def test_a_set_user_id_program_is_not_told_what_to_load(program, fake_gpu):
+    nobody = 65534
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        copy = shutil.copy(program, folder)
+
+        def devices():
+            done = subprocess.run(
+                [copy, "devices"], user=nobody, cwd="/", capture_output=True, text=True
+            )
+            return done.stdout
+
+        os.chmod(copy, 0o755)
+        if "Fake GPU" not in devices():
+            pytest.skip("another user cannot come to this tree")
+        os.chmod(copy, 0o4755)
+        assert "\ncpu" in "\n" + devices() and "Fake GPU" not in devices()
+
+
+def test_why_kernels_are_not_kept_is_said(ingot, fake_gpu):
+    cache = fake_gpu / "cache"
+    cache.mkdir()
+    cache.chmod(0o777)
+    assert f"no kernel cache: others may write to {cache}" in ingot("devices").stdout
+
+
+def test_a_table_that_is_no_file_is_refused_before_anything_is_measured(ingot, fake_gpu):
+    os.mkfifo(fake_gpu / "pipe")
+    done = ingot("tune", "--seqlen", "512", "--table", "pipe", code=1)
+    assert done.stderr == "ingot: pipe: exists and is not a regular file\n" and done.stdout == ""

@@ -7,7 +7,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <barrier>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -16,6 +15,8 @@
 #include <thread>
 #include <utility>
 #include <vector>
+
+#include "threads.hpp"
 
 // Vectors of unknown length cannot be kept in arrays.
 #define HWY_DISABLED_TARGETS (HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128 | HWY_RVV)
@@ -143,25 +144,15 @@ Floats make_floats(std::size_t count) {
   return data;
 }
 
-// Calls f(thread) on every thread at once.
-template <class F>
-void on_threads(int threads, F&& f) {
-  std::vector<std::jthread> workers;
-  for (int t = 1; t < threads; ++t) workers.emplace_back([&f, t] { f(t); });
-  f(0);
-}
-
 // The best of several slices: other work on the machine can only lower one.
 double measure_gflops(int threads) {
   std::vector<double> rates(5, 0.0);
   std::atomic<double> slice_rate{0};
-  std::barrier start(threads);
   for (double& rate : rates) {
     slice_rate = 0;
-    on_threads(threads, [&](int) {
+    run_on_threads(threads, [&](int) {
       const Floats a = make_floats(4096), b = make_floats(16384), c = make_floats(4096);
       const auto kernel = HWY_DYNAMIC_DISPATCH(multiply);
-      start.arrive_and_wait();
       const auto begin = Clock::now();
       double work = 0, seconds = 0;
       do {
@@ -187,22 +178,21 @@ double measure_read(int threads) {
       read_buffer_bytes() / sizeof(float) / static_cast<std::size_t>(threads) / 256 * 256;
   std::vector<Floats> parts(static_cast<std::size_t>(threads));
   // Each thread writes its part first, so that the pages lie near it.
-  on_threads(threads, [&](int t) { parts[static_cast<std::size_t>(t)] = make_floats(share); });
+  run_on_threads(threads, [&](int t) { parts[static_cast<std::size_t>(t)] = make_floats(share); });
   double best = 0;
   for (int repeat = 0; repeat < 4; ++repeat) {
-    std::barrier start(threads + 1);
-    std::vector<std::jthread> workers;
-    for (int t = 0; t < threads; ++t) {
-      workers.emplace_back([&, t] {
-        start.arrive_and_wait();
-        sink = HWY_DYNAMIC_DISPATCH(read_all)(parts[static_cast<std::size_t>(t)].get(), share);
-      });
-    }
-    start.arrive_and_wait();
-    const auto begin = Clock::now();
-    workers.clear();
-    const double bytes = static_cast<double>(share * sizeof(float)) * threads;
-    best = std::max(best, bytes / seconds_since(begin) / 1e9);
+    std::vector<Clock::time_point> begins(parts.size()), ends(parts.size());
+    const int had = run_on_threads(threads, [&](int thread) {
+      const auto t = static_cast<std::size_t>(thread);
+      if (!parts[t]) parts[t] = make_floats(share);  // a thread that was not there before
+      begins[t] = Clock::now();
+      sink = HWY_DYNAMIC_DISPATCH(read_all)(parts[t].get(), share);
+      ends[t] = Clock::now();
+    });
+    const auto begin = *std::min_element(begins.begin(), begins.begin() + had);
+    const auto end = *std::max_element(ends.begin(), ends.begin() + had);
+    const double bytes = static_cast<double>(share * sizeof(float)) * had;
+    best = std::max(best, bytes / std::chrono::duration<double>(end - begin).count() / 1e9);
   }
   return best;
 }
@@ -210,7 +200,8 @@ double measure_read(int threads) {
 }  // namespace
 
 Ceilings measure_ceilings(int threads) {
-  const int used = threads > 0 ? threads : usable_threads();
+  const int wanted = threads > 0 ? threads : usable_threads();
+  const int used = run_on_threads(wanted, [](int) {});  // as many as there are to be had
   return {measure_gflops(used), measure_read(used), HWY_DYNAMIC_DISPATCH(target_name)(), used};
 }
 

@@ -13,8 +13,10 @@
 #include "environment.hpp"
 #include "failure.hpp"
 #include "options.hpp"
+#include "parts.hpp"
 #include "svg.hpp"
 #include "terminal.hpp"
+#include "text.hpp"
 #include "workload.hpp"
 
 namespace ingot::cli {
@@ -24,7 +26,8 @@ using nlohmann::json;
 
 struct BenchOptions {
   std::string filter, json_path, plot_path, precision = "highest";
-  double seconds = 0.3;
+  std::optional<double> seconds;
+  PartOptions parts;
   DeviceOptions device;
 };
 
@@ -56,7 +59,12 @@ std::vector<Workload> chosen_workloads(const BenchOptions& o, bool counting) {
   }
   std::erase_if(all, [&](const Workload& w) { return !matches(w.label, o.filter); });
   if (all.empty()) throw Failure("--filter: no benchmark has '" + o.filter + "' in its name");
-  for (Workload& w : all) w.problem.precision = parse_precision(o.precision);
+  for (Workload& w : all) {
+    w.problem.precision = parse_precision(o.precision);
+    o.parts.apply(w.problem);
+    const std::string names = part_names(w.problem);
+    if (!names.empty()) w.label += " " + names, w.shape += " " + names;
+  }
   return all;
 }
 
@@ -153,6 +161,7 @@ std::vector<Row> measure_all(const Context& context, const std::vector<Workload>
 /// On a device in software: what runs do, since how long they take says nothing.
 void count_all(const BenchOptions& o, const Context& context, const std::string& device) {
   if (!o.plot_path.empty()) throw Failure("--plot: device " + device + " counts, it has no speed");
+  if (o.seconds) throw Failure("--seconds: device " + device + " counts, it measures no time");
   OutputFiles files;
   std::optional<std::size_t> json_file;
   if (!o.json_path.empty()) json_file = files.add(o.json_path);
@@ -168,13 +177,13 @@ void count_all(const BenchOptions& o, const Context& context, const std::string&
   std::cout << table_text(rows);
   if (json_file) {
     const json report{{"device", device}, {"counted", true}, {"results", to_json(rows)}};
-    files.write(*json_file, report.dump(2) + "\n");
+    files.write(*json_file, json_text(report));
   }
   files.commit();
 }
 
 void bench(const BenchOptions& o) {
-  const Context context(o.device.threads);
+  const Context context(o.device.thread_count());
   const std::string device = resolved_device(context, o.device.device);
   if (counts_instead_of_timing(device)) return count_all(o, context, device);
   const std::vector<Workload> workloads = chosen_workloads(o, false);
@@ -187,19 +196,19 @@ void bench(const BenchOptions& o) {
 
   std::optional<Ceilings> ceilings;
   const std::string hardware = hardware_of(context, device);
-  std::cout << "device " << device << ", " << hardware << ", ingot " << ingot_version() << '\n';
+  std::cout << "device " << device << ", " << printable(hardware) << ", ingot " << ingot_version()
+            << '\n';
   if (device == "cpu") {
-    ceilings = measure_ceilings(o.device.threads);
+    ceilings = measure_ceilings(o.device.thread_count());
     std::cout << "ceilings of " << ceilings->threads << " threads (" << ceilings->target
               << "): f32 matrix product " << fixed(ceilings->gflops, 0) << " GFLOP/s, memory read "
               << fixed(ceilings->read_gbps, 1) << " GB/s\n";
   }
   std::cout << std::flush;
-  const std::vector<Row> rows = measure_all(context, workloads, device, o.seconds);
+  const std::vector<Row> rows = measure_all(context, workloads, device, o.seconds.value_or(0.3));
   std::cout << table_text(rows, ceilings);
-  const int threads = ceilings ? ceilings->threads : o.device.threads;
-  if (json_file)
-    files.write(*json_file, report_json(rows, ceilings, device, threads).dump(2) + "\n");
+  const int threads = ceilings ? ceilings->threads : o.device.thread_count();
+  if (json_file) files.write(*json_file, json_text(report_json(rows, ceilings, device, threads)));
   if (plot_file) files.write(*plot_file, draw(chart_of(rows, ceilings, device, hardware)));
   files.commit();
 }
@@ -220,16 +229,16 @@ void add_bench(CLI::App& app, int&) {
       "timing.\n"
       "Examples:\n"
       "  ingot bench --filter 'f32 backward' --plot speed.svg\n"
-      "  ingot bench --filter decode --json decode.json");
-  c->add_option("--filter", o->filter, "only benchmarks with all of these words in their name")
+      "  ingot bench --filter decode --json decode.json\n"
+      "  ingot bench --filter '1x8x2048x64 f32' --bias f32 --dropout 0.1");
+  add_text(*c, "--filter", o->filter, "only benchmarks with all of these words in their name")
       ->type_name("WORDS");
-  c->add_option("--seconds", o->seconds, "time for each benchmark (default 0.3)")
-      ->check(CLI::Range(0.0, 3600.0))
-      ->type_name("S");
-  c->add_option("--json", o->json_path, "write all figures and the environment")
+  add_seconds(*c, o->seconds, "time for each benchmark (default 0.3)");
+  add_text(*c, "--json", o->json_path, "write all figures and the environment")
       ->type_name("OUT.json");
-  c->add_option("--plot", o->plot_path, "write a chart")->type_name("OUT.svg");
+  add_text(*c, "--plot", o->plot_path, "write a chart")->type_name("OUT.svg");
   add_precision_option(*c, o->precision);
+  add_part_options(*c, o->parts);
   add_device_options(*c, o->device);
   c->callback([o] { bench(*o); });
 }

@@ -1,6 +1,5 @@
 // ingot check: the conformance table of tests/cases.hpp on this machine.
 #include <algorithm>
-#include <future>
 #include <ingot/ingot.hpp>
 #include <iostream>
 #include <map>
@@ -14,6 +13,8 @@
 #include "failure.hpp"
 #include "options.hpp"
 #include "terminal.hpp"
+#include "text.hpp"
+#include "threads.hpp"
 
 namespace ingot::cli {
 namespace {
@@ -22,7 +23,7 @@ namespace table = ingot::conformance;
 
 struct CheckOptions {
   bool quick = false, full = false;
-  int jobs = 1;
+  std::int64_t jobs = 1;
   std::string filter, precision = "highest";
   DeviceOptions device;
 };
@@ -112,7 +113,7 @@ class Report {
 
 /// Threads take the next case each; what they find is reported in the order of the table.
 Counts check_device(const Context& context, const std::string& device,
-                    const std::vector<table::Case>& cases, int jobs) {
+                    const std::vector<table::Case>& cases, std::int64_t jobs) {
   Progress progress(cases.size());
   Report report(device, progress);
   std::mutex mutex;
@@ -131,22 +132,19 @@ Counts check_device(const Context& context, const std::string& device,
         report.add(cases[reported], *outcomes[reported]);
     }
   };
-  std::vector<std::future<void>> helpers;
-  for (int i = 1; i < jobs; ++i) helpers.push_back(std::async(std::launch::async, work));
-  work();
-  for (std::future<void>& helper : helpers) helper.get();
+  run_on_threads(static_cast<int>(jobs), [&](int) { work(); });
   return report.finish(cases.size());
 }
 
 int check(const CheckOptions& o) {
   const std::vector<table::Case> cases = chosen_cases(o);
-  const Context context(o.device.threads);
+  const Context context(o.device.thread_count());
   const std::vector<DeviceInfo> present = context.devices();
   const std::vector<std::string> devices = chosen_devices(o.device.device, present);
   Counts counts;
   if (devices.empty() && o.device.device != "auto") {
     const std::string why = absence(context, o.device.device, present);
-    std::cout << o.device.device << " skipped: " << why << '\n';
+    std::cout << printable(o.device.device + " skipped: " + why) << '\n';
     counts.skipped = cases.size();
   }
   for (const std::string& device : devices) {
@@ -176,11 +174,9 @@ void add_check(CLI::App& app, int& exit_code) {
       "  ingot check --full --device cuda --jobs 16");
   auto* quick = c->add_flag("--quick", o->quick, "the quick part of the table (the default)");
   c->add_flag("--full", o->full, "the whole table, which takes minutes")->excludes(quick);
-  c->add_option("--jobs", o->jobs,
-                "cases at a time (default 1): kernels of a GPU then compile side by side")
-      ->check(CLI::Range(1, 1024))
-      ->type_name("N");
-  c->add_option("--filter", o->filter, "only cases with TEXT in their name")->type_name("TEXT");
+  add_integer(*c, "--jobs", o->jobs, 1, 1024,
+              "cases at a time (default 1): kernels of a GPU then compile side by side");
+  add_text(*c, "--filter", o->filter, "only cases with TEXT in their name")->type_name("TEXT");
   add_precision_option(*c, o->precision);
   add_device_options(*c, o->device);
   c->callback([o, &exit_code] { exit_code = check(*o); });

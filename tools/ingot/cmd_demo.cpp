@@ -13,6 +13,7 @@
 #include "sentence.hpp"
 #include "svg.hpp"
 #include "terminal.hpp"
+#include "text.hpp"
 #include "workload.hpp"
 
 namespace ingot::cli {
@@ -115,8 +116,27 @@ HeadIndex chosen_head(const DemoOptions& o, const Sentence& s, const Array& lse)
   return {std::max<std::int64_t>(o.layer, 1) - 1, std::max<std::int64_t>(o.head, 1) - 1};
 }
 
+/// The picture, if one is wanted: a place that cannot be written fails before the work.
+class Picture {
+ public:
+  Picture(const std::string& path, const std::string& data) : path_(path) {
+    if (!path.empty()) file_ = files_.add(path, std::span(&data, 1));
+  }
+  void write(const HeatMap& map) {
+    if (path_.empty()) return;
+    files_.write(file_, draw(map));
+    files_.commit();
+    std::cout << "\nheat map: " << printable(path_) << '\n';
+  }
+
+ private:
+  std::string path_;
+  OutputFiles files_;
+  std::size_t file_ = 0;
+};
+
 void show_attention(const DemoOptions& o, const Sentence& s, const Array& lse,
-                    const std::string& device) {
+                    const std::string& device, Picture& svg) {
   const HeadIndex at = chosen_head(o, s, lse);
   const Weights weights = head_weights(s, lse, at.layer, at.head);
   const std::string name =
@@ -127,14 +147,8 @@ void show_attention(const DemoOptions& o, const Sentence& s, const Array& lse,
             << picture(s, weights, colour_output(), terminal_width()) << "\nThe mean of all "
             << s.layers() * s.heads() << " heads:\n"
             << picture(s, mean_weights(s, lse), colour_output(), terminal_width());
-  if (o.svg.empty()) return;
-  OutputFiles files;
-  const std::size_t handle = files.add(o.svg);
-  files.write(handle, draw(HeatMap{"What each word attends to",
-                                   s.model + ", " + name + ", computed on " + device, "word",
-                                   "attends to", s.tokens, weights}));
-  files.commit();
-  std::cout << "\nheat map: " << o.svg << '\n';
+  svg.write({"What each word attends to", s.model + ", " + name + ", computed on " + device, "word",
+             "attends to", s.tokens, weights});
 }
 
 void show_speed(const Context& context, const std::vector<std::string>& devices) {
@@ -170,11 +184,13 @@ std::vector<std::string> chosen_devices(const Context& context, const std::strin
 }
 
 int demo(const DemoOptions& o) {
-  const Sentence s = load_sentence(o.data.empty() ? default_sentence() : o.data);
-  const Context context(o.device.threads);
+  const std::string data = o.data.empty() ? default_sentence() : o.data;
+  const Sentence s = load_sentence(data);
+  Picture svg(o.svg, data);
+  const Context context(o.device.thread_count());
   const std::vector<std::string> devices = chosen_devices(context, o.device.device);
-  std::cout << "\"" << s.text << "\"\n"
-            << s.model << ": " << s.layers() << " layers, " << s.heads() << " heads, "
+  std::cout << "\"" << printable(s.text) << "\"\n"
+            << printable(s.model) << ": " << s.layers() << " layers, " << s.heads() << " heads, "
             << s.tokens.size() << " tokens, head_dim " << s.q.shape[3] << "\n\n";
   Array dout;
   const AttentionResult want = reference(context, s, dout);
@@ -190,7 +206,7 @@ int demo(const DemoOptions& o) {
     good = check_device(context, device, s, dout, want, got) && good;
     if (device == devices.front()) shown = got, shown_device = device;
   }
-  show_attention(o, s, shown.lse, shown_device);
+  show_attention(o, s, shown.lse, shown_device, svg);
   if (!good) throw Failure("a device disagrees with the reference");
   std::vector<std::string> timed = devices;
   std::erase(timed, "reference");
@@ -211,16 +227,12 @@ void add_demo(CLI::App& app, int& exit_code) {
       "known models.\n"
       "Example:\n"
       "  ingot demo --layer 4 --head 2 --svg attention.svg");
-  c->add_option("--data", o->data, "captured q, k, v (default: examples/data/minilm.safetensors)")
+  add_text(*c, "--data", o->data, "captured q, k, v (default: minilm.safetensors of ingot's own)")
       ->type_name("IN.safetensors");
-  c->add_option("--svg", o->svg, "write the heat map as a picture")->type_name("OUT.svg");
-  c->add_option("--layer", o->layer,
-                "layer to show, from 1 (default: where words look most at single words)")
-      ->check(CLI::Range(1, 1000000))
-      ->type_name("N");
-  c->add_option("--head", o->head, "head to show, from 1")
-      ->check(CLI::Range(1, 1000000))
-      ->type_name("N");
+  add_text(*c, "--svg", o->svg, "write the heat map as a picture")->type_name("OUT.svg");
+  add_integer(*c, "--layer", o->layer, 1, 1000000,
+              "layer to show, from 1 (default: where words look most at single words)");
+  add_integer(*c, "--head", o->head, 1, 1000000, "head to show, from 1");
   add_device_options(*c, o->device);
   c->callback([o, &exit_code] { exit_code = demo(*o); });
 }

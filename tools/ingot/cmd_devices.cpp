@@ -7,6 +7,7 @@
 
 #include "commands.hpp"
 #include "options.hpp"
+#include "text.hpp"
 
 namespace ingot::cli {
 namespace {
@@ -17,21 +18,22 @@ struct DevicesOptions {
 };
 
 void print_devices(const DevicesOptions& options) {
-  const Context context(options.device.threads);
+  const Context context(options.device.thread_count());
   nlohmann::json list = nlohmann::json::array();
   for (const DeviceInfo& device : context.devices()) {
     list.push_back({{"name", device.name}, {"description", device.description}});
     if (!options.json) {
-      std::cout << std::left << std::setw(12) << device.name << device.description << '\n';
+      std::cout << std::left << std::setw(12) << device.name << printable(device.description)
+                << '\n';
     }
   }
   const std::string no_cuda = absence_reason(context, "cuda");
   if (!options.json && !no_cuda.empty()) {
-    std::cout << "no device cuda: " << no_cuda << '\n';
+    std::cout << "no device cuda: " << printable(no_cuda) << '\n';
   }
   nlohmann::json report{{"devices", list}};
   if (!no_cuda.empty()) report["absent"] = {{"cuda", no_cuda}};
-  if (options.json) std::cout << report.dump(2) << '\n';
+  if (options.json) std::cout << json_text(report);
 }
 
 }  // namespace

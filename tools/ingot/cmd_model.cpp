@@ -14,6 +14,7 @@
 #include "model_plan.hpp"
 #include "options.hpp"
 #include "terminal.hpp"
+#include "text.hpp"
 
 namespace ingot::cli {
 namespace {
@@ -148,7 +149,7 @@ void print_chip(const ModelOptions& o) {
     }
   }
   if (o.json) {
-    std::cout << Json{{"modelled", true}, {"chip", o.chip}, {"rows", rows}}.dump(2) << '\n';
+    std::cout << json_text(Json{{"modelled", true}, {"chip", o.chip}, {"rows", rows}});
     return;
   }
   std::cout << "modelled, not measured: " << chip.name << ", " << chip.cores << " cores at "
@@ -207,7 +208,7 @@ void print_published(const ModelOptions& o) {
     rows.push_back(to_json(point, tile_utilisation(chip, p, predecessor_shape(chip, p))));
   }
   if (o.json) {
-    std::cout << Json{{"modelled", true}, {"rows", rows}}.dump(2) << '\n';
+    std::cout << json_text(Json{{"modelled", true}, {"rows", rows}});
     return;
   }
   std::cout << "metal-flash-attention: published GINSTRS beside this model of its blocks "
@@ -236,31 +237,36 @@ void add_model(CLI::App& app, int&) {
       "  ingot model --chip m4 --head-dim 128 --pass forward --causal top_left\n"
       "  ingot model --published\n"
       "The model and where its constants come from: docs/metal.md.");
-  const auto positive = CLI::Range(std::int64_t{1}, std::int64_t{1} << 20);
-  c->add_option("--chip", o->chip, "m1, m1-max, m2-pro, m3-max, m4, ...")->type_name("NAME");
-  c->add_option("--head-dim", o->head_dims, "of q and k (default: 32 64 128 256 384)")
-      ->check(CLI::Range(1, 1024))
+  add_text(*c, "--chip", o->chip, "m1, m1-max, m2-pro, m3-max, m4, ...")->type_name("NAME");
+  const auto head_dims = [o](const std::vector<std::string>& texts) {
+    o->head_dims.clear();
+    for (const std::string& text : texts) {
+      o->head_dims.push_back(parse_integer("--head-dim", text, 1, 1024));
+    }
+  };
+  c->add_option_function<std::vector<std::string>>("--head-dim", head_dims,
+                                                   "of q and k (default: 32 64 128 256 384)")
       ->type_name("N");
-  c->add_option("--head-dim-v", o->head_dim_v, "of v and o (default: as --head-dim)")
-      ->check(CLI::Range(1, 1024))
-      ->type_name("N");
-  c->add_option("--dtype", o->dtype, "f32, f16, bf16 (default f16)")->type_name("T");
+  constexpr std::int64_t most = 1 << 20;
+  add_integer(*c, "--head-dim-v", o->head_dim_v, 1, 1024, "of v and o (default: as --head-dim)");
+  add_text(*c, "--dtype", o->dtype, "f32, f16, bf16 (default f16)")->type_name("T");
   c->add_option("--pass", o->pass, "forward, dq, dkv, all (default all)")
       ->check(CLI::IsMember({"forward", "dq", "dkv", "all"}))
       ->type_name("PASS");
-  c->add_option("--seqlen", o->seqlen, "queries, and keys (default 8192)")
-      ->check(positive)
-      ->type_name("N");
-  c->add_option("--batch", o->batch, "batch entries (default 1)")->check(positive)->type_name("N");
-  c->add_option("--heads", o->heads, "query heads (default 8)")->check(positive)->type_name("N");
-  c->add_option("--heads-kv", o->heads_kv, "key/value heads (default: as --heads)")
-      ->check(positive)
-      ->type_name("N");
+  add_integer(*c, "--seqlen", o->seqlen, 1, most, "queries, and keys (default 8192)");
+  add_integer(*c, "--batch", o->batch, 1, most, "batch entries (default 1)");
+  add_integer(*c, "--heads", o->heads, 1, most, "query heads (default 8)");
+  add_integer(*c, "--heads-kv", o->heads_kv, 1, most, "key/value heads (default: as --heads)");
   c->add_option("--causal", o->causal, "none, top_left, bottom_right")
       ->check(CLI::IsMember({"none", "top_left", "bottom_right"}))
       ->type_name("KIND");
-  c->add_flag("--published", o->published,
-              "the model beside every published figure of metal-flash-attention");
+  const std::vector<CLI::Option*> of_a_chip = c->get_options();
+  CLI::Option* published =
+      c->add_flag("--published", o->published,
+                  "the model beside every published figure of metal-flash-attention");
+  for (CLI::Option* option : of_a_chip) {
+    if (option != c->get_help_ptr()) published->excludes(option);
+  }
   c->add_flag("--json", o->json, "print JSON");
   c->callback([o] { print_model(*o); });
 }

@@ -1,4 +1,5 @@
 // ingot run: attention on arrays in files.
+#include <algorithm>
 #include <iostream>
 #include <map>
 #include <memory>
@@ -11,6 +12,7 @@
 #include "npy.hpp"
 #include "options.hpp"
 #include "safetensors.hpp"
+#include "text.hpp"
 
 namespace ingot::cli {
 namespace {
@@ -20,18 +22,28 @@ using Files = std::map<std::string, std::string>;  // tensor to path
 using Tensors = std::vector<std::pair<std::string, Array>>;
 
 struct RunOptions {
-  Files files;  // .npy: q k v dout in, o lse dq dk dv out
+  Files files;  // .npy: q k v dout and the parts in, o lse dq dk dv dbias dsinks out
   std::string in, out, layout = "bhsd", out_dtype;
   bool json = false;
   VariantOptions variant;
+  DropoutOptions dropout;
   DeviceOptions device;
 
   bool given(const std::string& tensor) const {
     const auto found = files.find(tensor);
     return found != files.end() && !found->second.empty();
   }
-  bool wants_gradients() const { return given("dq") || given("dk") || given("dv"); }
+  bool wants_gradients() const {
+    return given("dq") || given("dk") || given("dv") || given("dbias") || given("dsinks");
+  }
 };
+
+constexpr const char* part_inputs[] = {"mask", "bias", "alibi", "sinks", "prefix-len"};
+constexpr const char* result_names[] = {"o", "lse", "dq", "dk", "dv", "dbias", "dsinks"};
+
+bool is_part(const std::string& name) {
+  return std::find(std::begin(part_inputs), std::end(part_inputs), name) != std::end(part_inputs);
+}
 
 void check_npy_usage(const RunOptions& o) {
   for (const char* name : {"q", "k", "v"}) {
@@ -41,11 +53,21 @@ void check_npy_usage(const RunOptions& o) {
   if (!o.out.empty())
     throw UsageError("--out: goes with --in; .npy outputs are --o, --lse, --dq, --dk, --dv");
   if (!o.given("o") && !o.given("lse") && !o.wants_gradients()) {
-    throw UsageError("nothing to write: give --o, --lse, --dq, --dk or --dv");
+    throw UsageError("nothing to write: give --o, --lse, --dq, --dk, --dv, --dbias or --dsinks");
   }
   if (o.wants_gradients() && !o.given("dout"))
     throw UsageError("--dout: is missing, gradients need it");
-  if (o.given("dout") && !o.wants_gradients()) throw UsageError("--dout: needs --dq, --dk or --dv");
+  if (o.given("dout") && !o.wants_gradients())
+    throw UsageError("--dout: needs --dq, --dk, --dv, --dbias or --dsinks");
+  for (const char* part : {"bias", "sinks"}) {
+    const std::string gradient = std::string("d") + part;
+    if (o.given(gradient) && !o.given(part)) {
+      throw UsageError("--" + gradient + ": needs --" + part);
+    }
+  }
+  if (!o.out_dtype.empty() && !o.given("o") && !o.wants_gradients()) {
+    throw UsageError("--out-dtype: goes with --o, --dq, --dk or --dv; lse is f32");
+  }
   if (o.out_dtype == "bf16") {
     throw UsageError(
         "--out-dtype bf16: the .npy format has no bf16; use --in and --out with "
@@ -56,7 +78,7 @@ void check_npy_usage(const RunOptions& o) {
 void check_usage(const RunOptions& o) {
   if (o.in.empty()) return check_npy_usage(o);
   for (const auto& [name, path] : o.files) {
-    if (!path.empty()) throw UsageError("--" + name + ": cannot go with --in");
+    if (!path.empty() && !is_part(name)) throw UsageError("--" + name + ": cannot go with --in");
   }
   if (o.out.empty()) throw UsageError("--out: is missing, --in needs it");
 }
@@ -64,23 +86,47 @@ void check_usage(const RunOptions& o) {
 struct Loaded {
   Array q, k, v;
   std::optional<Array> dout;
-  std::vector<std::string> paths;
+  PartArrays parts;
+  std::vector<MappedFile> files;
+
+  std::vector<std::string> paths() const {
+    std::vector<std::string> all;
+    for (const MappedFile& file : files) all.push_back(file.path);
+    return all;
+  }
 };
+
+void load_parts(const RunOptions& o, Loaded& loaded) {
+  const auto load_one = [&](const char* name, std::optional<Array>& array, NpyElements elements) {
+    if (!o.given(name)) return;
+    array = load_npy(loaded.files.emplace_back(map_file(o.files.at(name))), elements);
+  };
+  PartArrays& parts = loaded.parts;
+  load_one("alibi", parts.alibi, NpyElements::numbers);
+  load_one("bias", parts.bias, NpyElements::numbers);
+  load_one("sinks", parts.sinks, NpyElements::numbers);
+  load_one("mask", parts.mask, NpyElements::bytes);
+  load_one("prefix-len", parts.prefix_len, NpyElements::lengths);
+  parts.seed = o.dropout.seed.value_or(0);
+}
 
 Loaded load(const RunOptions& o) {
   Loaded loaded;
   if (!o.in.empty()) {
     const SafetensorsFile file(o.in);
-    loaded = {file.tensor("q"), file.tensor("k"), file.tensor("v"), {}, {o.in}};
+    loaded = {file.tensor("q"), file.tensor("k"), file.tensor("v"), {}, {}, {file.mapped()}};
     if (file.contains("dout")) loaded.dout = file.tensor("dout");
+    load_parts(o, loaded);
     return loaded;
   }
-  loaded = {
-      load_npy(o.files.at("q")), load_npy(o.files.at("k")), load_npy(o.files.at("v")), {}, {}};
-  if (o.given("dout")) loaded.dout = load_npy(o.files.at("dout"));
-  for (const char* name : {"q", "k", "v", "dout"}) {
-    if (o.given(name)) loaded.paths.push_back(o.files.at(name));
-  }
+  const auto load_one = [&](const char* name) {
+    return load_npy(loaded.files.emplace_back(map_file(o.files.at(name))));
+  };
+  loaded.q = load_one("q");
+  loaded.k = load_one("k");
+  loaded.v = load_one("v");
+  if (o.given("dout")) loaded.dout = load_one("dout");
+  load_parts(o, loaded);
   return loaded;
 }
 
@@ -108,6 +154,8 @@ Tensors wanted(const RunOptions& o, const AttentionResult& result) {
   if (result.has_gradients()) {
     all.insert(all.end(), {{"dq", *result.dq}, {"dk", *result.dk}, {"dv", *result.dv}});
   }
+  if (result.dbias) all.emplace_back("dbias", *result.dbias);
+  if (result.dsinks) all.emplace_back("dsinks", *result.dsinks);
   if (o.in.empty()) std::erase_if(all, [&](const auto& item) { return !o.given(item.first); });
   return all;
 }
@@ -121,7 +169,7 @@ class Outputs {
       handles_[""] = files_.add(o.out, inputs);
       return;
     }
-    for (const char* name : {"o", "lse", "dq", "dk", "dv"}) {
+    for (const char* name : result_names) {
       if (o.given(name)) handles_[name] = files_.add(o.files.at(name), inputs);
     }
   }
@@ -150,7 +198,7 @@ void print_summary(const RunOptions& o, const std::string& device, const Problem
                    const AttentionResult& result, const Tensors& tensors) {
   json outputs = json::object();
   for (const auto& [name, array] : tensors) {
-    outputs[name] = {{"path", path_of(o, name)},
+    outputs[name] = {{"path", valid_utf8(path_of(o, name))},
                      {"dtype", std::string(dtype_name(array.dtype))},
                      {"shape", array.shape}};
   }
@@ -164,7 +212,7 @@ void print_summary(const RunOptions& o, const std::string& device, const Problem
                        {"v", name_of(problem.v_dtype)},
                        {"o", dtype_name(result.o.dtype)}};
   if (o.json) {
-    std::cout << summary.dump(2) << '\n';
+    std::cout << json_text(summary);
     return;
   }
   std::cout << device << ": forward " << result.forward_ms << " ms";
@@ -172,14 +220,14 @@ void print_summary(const RunOptions& o, const std::string& device, const Problem
   std::cout << '\n';
   for (const auto& [name, array] : tensors) {
     std::cout << name << ": " << dtype_name(array.dtype) << ' ' << shape_text(array.shape) << " -> "
-              << path_of(o, name) << '\n';
+              << printable(path_of(o, name)) << '\n';
   }
 }
 
 void run(const RunOptions& o) {
   check_usage(o);
   const Layout layout = o.layout == "bshd" ? Layout::bshd : Layout::bhsd;
-  const Context context(o.device.threads);
+  const Context context(o.device.thread_count());
   const std::string device = resolved_device(context, o.device.device);
   Loaded loaded = load(o);
   narrow(loaded, device);
@@ -190,11 +238,19 @@ void run(const RunOptions& o) {
         parse_dtype("--out-dtype", o.out_dtype);
   }
   apply(o.variant, problem);
-  const AttentionInput input{loaded.q, loaded.k, loaded.v, loaded.dout, layout};
+  o.dropout.apply(problem);
+  std::string narrowed;
+  loaded.parts.turn_on(problem, narrowed);
+  if (!narrowed.empty()) std::cerr << "ingot: note: " << narrowed << " converted from f64 to f32\n";
+  AttentionInput input{loaded.q, loaded.k, loaded.v, loaded.dout, layout, loaded.parts};
+  const bool all_gradients = !o.in.empty() && loaded.dout.has_value();
+  input.wants_dbias = o.given("dbias") || (all_gradients && o.given("bias"));
+  input.wants_dsinks = o.given("dsinks") || (all_gradients && o.given("sinks"));
   const Plan plan(context, problem, device);
   check(input, problem);
-  Outputs outputs(o, loaded.paths);
+  Outputs outputs(o, loaded.paths());
   const AttentionResult result = attention(plan, problem, input);
+  for (const MappedFile& file : loaded.files) file.require_unchanged();
   const Tensors tensors = wanted(o, result);
   outputs.write(tensors);
   print_summary(o, device, problem, result, tensors);
@@ -211,31 +267,44 @@ void add_run(CLI::App& app, int&) {
       "[seqlen, head_dim];\n"
       "with --layout bshd heads come after seqlen. Fewer heads in k and v than in q: grouped-query "
       "attention.\n"
-      ".npy files hold f2, f4 or f8. Output files appear complete or not at all.\n"
+      "mask and bias are [batch, heads, rows, keys] in both layouts, alibi [batch, heads], sinks "
+      "[heads] and prefix-len\n"
+      "[batch]; axes may be 1 or, in front, missing. dbias has the shape of bias.\n"
+      ".npy files hold f2, f4 or f8, masks b1 or u1, lengths i4 or i8. Output files appear "
+      "complete or not at all; one that is "
+      "read-only stays.\n"
       "Examples:\n"
       "  ingot run --q q.npy --k k.npy --v v.npy --o o.npy --causal top_left\n"
       "  ingot run --q q.npy --k k.npy --v v.npy --dout g.npy --dq dq.npy --dk dk.npy --dv dv.npy\n"
+      "  ingot run --q q.npy --k k.npy --v v.npy --o o.npy --alibi slopes.npy --mask m.npy\n"
       "  ingot run --in qkv.safetensors --out o.safetensors --window 256,0 --json");
   const std::pair<const char*, const char*> inputs[] = {
       {"q", "queries"},
       {"k", "keys"},
       {"v", "values"},
-      {"dout", "gradient of o, for the backward pass"}};
-  const std::pair<const char*, const char*> outputs[] = {
+      {"dout", "gradient of o, for the backward pass"},
+      {"mask", "which keys a row may see: True, or a byte that is not 0"},
+      {"bias", "added to the scores; -inf hides a key"},
+      {"alibi", "slopes of ALiBi: slope * |key - row| is taken off the scores"},
+      {"sinks", "one more logit for each head's softmax, without a value"},
+      {"prefix-len", "keys at the start that every row sees, whatever --causal says"}};
+  const std::pair<const char*, const char*> results[] = {
       {"o", "the result"},
       {"lse", "logarithm of the softmax's denominator, [batch, heads, seqlen], f32"},
       {"dq", "gradient of q"},
       {"dk", "gradient of k"},
-      {"dv", "gradient of v"}};
+      {"dv", "gradient of v"},
+      {"dbias", "gradient of bias"},
+      {"dsinks", "gradient of sinks"}};
   for (const auto& [name, text] : inputs) {
-    c->add_option(std::string("--") + name, o->files[name], text)->type_name("IN.npy");
+    add_text(*c, std::string("--") + name, o->files[name], text)->type_name("IN.npy");
   }
-  for (const auto& [name, text] : outputs) {
-    c->add_option(std::string("--") + name, o->files[name], text)->type_name("OUT.npy");
+  for (const auto& [name, text] : results) {
+    add_text(*c, std::string("--") + name, o->files[name], text)->type_name("OUT.npy");
   }
-  c->add_option("--in", o->in, "tensors q, k, v and, for gradients, dout")
+  add_text(*c, "--in", o->in, "tensors q, k, v and, for gradients, dout")
       ->type_name("IN.safetensors");
-  c->add_option("--out", o->out, "tensors o, lse and, with dout, dq, dk, dv")
+  add_text(*c, "--out", o->out, "tensors o, lse and, with dout, gradients of all inputs")
       ->type_name("OUT.safetensors");
   c->add_option("--layout", o->layout, "order of the axes (default bhsd)")
       ->check(CLI::IsMember({"bhsd", "bshd"}))
@@ -244,6 +313,7 @@ void add_run(CLI::App& app, int&) {
       ->check(CLI::IsMember({"f32", "f16", "bf16", "f64"}))
       ->type_name("T");
   add_variant_options(*c, o->variant);
+  add_dropout_options(*c, o->dropout);
   add_device_options(*c, o->device);
   c->add_flag("--json", o->json, "print a summary as JSON");
   c->callback([o] { run(*o); });

@@ -1,4 +1,8 @@
 // ingot tune: measures tiles on this machine's GPU and keeps the best for later runs.
+#include <fcntl.h>
+
+#include <sys/stat.h>
+
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
@@ -7,14 +11,18 @@
 #include <iostream>
 #include <map>
 #include <memory>
-#include <sstream>
+#include <optional>
 
 #include "atomic_file.hpp"
 #include "commands.hpp"
+#include "device_memory.hpp"
 #include "environment.hpp"
 #include "failure.hpp"
+#include "mapped_file.hpp"
 #include "options.hpp"
+#include "process.hpp"
 #include "terminal.hpp"
+#include "text.hpp"
 #include "workload.hpp"
 
 namespace ingot::cli {
@@ -24,12 +32,15 @@ namespace fs = std::filesystem;
 using nlohmann::json;
 
 struct TuneOptions {
-  Problem problem{.num_heads = 16, .seqlen_q = 4096, .seqlen_k = 4096, .head_dim = 128};
+  Problem problem{
+      .num_heads = 16, .num_heads_kv = 0, .seqlen_q = 4096, .seqlen_k = 4096, .head_dim = 128};
   std::string dtype = "bf16", table;
-  double seconds = 0.2;
+  std::optional<double> time;  ///< of each tile
   bool dry_run = false;
   VariantOptions variant;
   DeviceOptions device;
+
+  double seconds() const { return time.value_or(0.2); }
 };
 
 /// name=value of what a candidate changes.
@@ -54,13 +65,14 @@ fs::path table_path(const TuneOptions& o) {
     return std::string(value == nullptr ? "" : value);
   };
   if (!o.table.empty()) return o.table;
-  if (const std::string chosen = variable("INGOT_CUDA_TUNING"); !chosen.empty()) return chosen;
-  fs::path cache = variable("INGOT_CACHE_DIR");
-  if (cache.empty() && !variable("XDG_CACHE_HOME").empty()) {
-    cache = fs::path(variable("XDG_CACHE_HOME")) / "ingot";
+  if (const std::string chosen = variable("INGOT_CUDA_TUNING"); !chosen.empty()) {
+    if (chosen == "off") throw Failure("--table: INGOT_CUDA_TUNING is off, name a file");
+    return chosen;
   }
-  if (cache.empty() && !variable("HOME").empty())
-    cache = fs::path(variable("HOME")) / ".cache/ingot";
+  fs::path cache = variable("INGOT_CACHE_DIR");
+  const fs::path caches = variable("XDG_CACHE_HOME"), home = variable("HOME");
+  if (cache.empty() && caches.is_absolute()) cache = caches / "ingot";
+  if (cache.empty() && home.is_absolute()) cache = home / ".cache/ingot";
   if (cache.empty() || cache == "off") throw Failure("--table: there is no folder for caches");
   return cache / "tuning" / "cuda.txt";
 }
@@ -103,23 +115,28 @@ std::vector<Tile> candidates(const json& kernel) {
 class TrialTable {
  public:
   TrialTable() {
+    const SignalHold hold;
     std::string name = (fs::temp_directory_path() / "ingot-tune-XXXXXX").string();
     if (mkdtemp(name.data()) == nullptr) throw Failure(name + ": cannot be created");
-    folder_ = name;
-    setenv("INGOT_CUDA_TUNING", (folder_ / "table.txt").c_str(), 1);
+    folder_.emplace(AT_FDCWD, name);
+    path_ = name + "/table.txt";
+    file_.emplace(AT_FDCWD, path_);
+    setenv("INGOT_CUDA_TUNING", path_.c_str(), 1);
   }
   ~TrialTable() {
+    const SignalHold hold;
     std::error_code ignored;
-    fs::remove_all(folder_, ignored);
+    fs::remove_all(fs::path(path_).parent_path(), ignored);
     unsetenv("INGOT_CUDA_TUNING");
   }
   TrialTable(const TrialTable&) = delete;
   TrialTable& operator=(const TrialTable&) = delete;
 
-  void write(const std::string& row) const { std::ofstream(folder_ / "table.txt") << row << '\n'; }
+  void write(const std::string& row) const { std::ofstream(path_) << row << '\n'; }
 
  private:
-  fs::path folder_;
+  std::string path_;
+  std::optional<TemporaryName> folder_, file_;
 };
 
 /// Largest difference of o between two plans of one problem, on host memory.
@@ -157,10 +174,10 @@ double try_tile(const TuneOptions& o, const Workload& w, const Workload& small, 
                 const std::string& device) {
   constexpr double tolerance = 0.02;  // of weights that are sums of normal numbers
   try {
-    const Context context(o.device.threads);
+    const Context context(o.device.thread_count());
     if (difference(usual, Plan(context, small.problem, device), small) > tolerance) return 0;
     const Plan plan(context, w.problem, device);
-    return flops(w) / measure(plan, w, o.seconds, device).median / 1e9;
+    return flops(w) / measure(plan, w, o.seconds(), device).median / 1e9;
   } catch (const Error& error) {
     if (error.status() == INGOT_UNSUPPORTED || error.status() == INGOT_COMPILE_FAILED ||
         error.status() == INGOT_DEVICE_ERROR) {
@@ -183,46 +200,76 @@ double gain_of(const Context& tuned_context, const Plan& usual, const Workload& 
   return usual_ms / tuned_ms;
 }
 
-void append_row(const fs::path& path, const std::string& row) {
-  std::error_code error;
-  fs::create_directories(path.parent_path(), error);
-  std::stringstream before;
-  if (const std::ifstream file(path); file) before << file.rdbuf();
-  OutputFiles files;
-  const std::size_t file = files.add(path.string());
-  files.write(file, before.str() + row + "\n");
-  files.commit();
-}
+/// The table with one row more. Where its folder is there, what cannot be written fails before
+/// anything is measured.
+class NewTable {
+ public:
+  explicit NewTable(const fs::path& path) : path_(path.string()) {
+    std::error_code error;
+    if (fs::exists(path.has_parent_path() ? path.parent_path() : ".", error)) open();
+  }
+  void append(const std::string& row) {
+    std::error_code error;
+    // The kernel cache trusts no folder that others may write to.
+    const mode_t own = umask(077);
+    fs::create_directories(fs::path(path_).parent_path(), error);  // open() says what is wrong
+    umask(own);
+    if (!file_) open();
+    if (const auto bytes = fs::file_size(path_, error); !error && bytes > 0) {
+      files_.write(*file_, map_file(path_).span());
+    }
+    files_.write(*file_, row + "\n");
+    files_.commit();
+  }
+
+ private:
+  void open() { file_ = files_.add(path_); }
+
+  std::string path_;
+  OutputFiles files_;
+  std::optional<std::size_t> file_;
+};
 
 std::string gpu_name(const Context& context, const std::string& device) {
   for (const DeviceInfo& info : context.devices()) {
-    if (info.name == device) return info.description.substr(0, info.description.find(','));
+    if (info.name != device || !has_own_memory(device)) continue;
+    return info.description.substr(0, info.description.find(','));
   }
-  throw Failure("--device: must be a CUDA device of this machine, got " + device + " (" +
-                absence_reason(context, device) + ")");
+  const std::string reason = absence_reason(context, device);
+  throw Failure("--device: must be a CUDA device of this machine, got " + device +
+                (reason.empty() ? "" : " (" + reason + ")"));
 }
 
-void tune(TuneOptions o) {
+// Sizes that were not given follow the others.
+Problem problem_of(const TuneOptions& o) {
+  Problem p = o.problem;
+  apply(o.variant, p);
+  if (p.num_heads_kv == 0) p.num_heads_kv = p.num_heads;
+  if (p.head_dim_v == 0) p.head_dim_v = p.head_dim;
+  p.seqlen_k = p.seqlen_q;
+  p.q_dtype = parse_dtype("--dtype", o.dtype);
+  require_groups(p);
+  return p;
+}
+
+void tune(const TuneOptions& o) {
   const fs::path path = table_path(o);
-  apply(o.variant, o.problem);
-  if (o.problem.num_heads_kv == 1) o.problem.num_heads_kv = o.problem.num_heads;
-  if (o.problem.head_dim_v == 0) o.problem.head_dim_v = o.problem.head_dim;
-  o.problem.seqlen_k = o.problem.seqlen_q;
-  o.problem.q_dtype = parse_dtype("--dtype", o.dtype);
-  const Workload w{"tune", "tune", o.problem, INGOT_FORWARD};
+  const Workload w{"tune", "tune", problem_of(o), INGOT_FORWARD};
   Workload small = w;
   small.problem.seqlen_q = small.problem.seqlen_k =
       std::min<std::int64_t>(1000, w.problem.seqlen_q);
 
   const TrialTable trial;  // no table: the built-in tiles
-  const Context context(o.device.threads);
+  const Context context(o.device.thread_count());
   const std::string device = o.device.device == "cuda" ? "cuda:0" : o.device.device;
   const std::string gpu = gpu_name(context, device);
+  std::optional<NewTable> table_file;
+  if (!o.dry_run) table_file.emplace(path);
   const Plan plan(context, w.problem, device), usual(context, small.problem, device);
   const json kernel = kernel_of(plan);
-  const double usual_tflops = flops(w) / measure(plan, w, o.seconds, device).median / 1e9;
-  std::cout << gpu << ", " << row_key(kernel) << "\nbuilt-in tile: " << fixed(usual_tflops, 1)
-            << " TFLOP/s\n";
+  const double usual_tflops = flops(w) / measure(plan, w, o.seconds(), device).median / 1e9;
+  std::cout << printable(gpu + ", " + row_key(kernel))
+            << "\nbuilt-in tile: " << fixed(usual_tflops, 1) << " TFLOP/s\n";
 
   std::vector<Trial> trials;
   const std::vector<Tile> tiles = candidates(kernel);
@@ -242,7 +289,7 @@ void tune(TuneOptions o) {
   const Trial& best = trials.front();
   trial.write(gpu + " | " + row_key(kernel) + " | " + text_of(best.tile));
   const double gain =
-      best.tflops > 0 ? gain_of(Context(o.device.threads), plan, w, o.seconds, device) : 0;
+      best.tflops > 0 ? gain_of(Context(o.device.thread_count()), plan, w, o.seconds(), device) : 0;
   if (gain < worth_a_row) {
     std::cout << "the built-in tile stays: nothing is faster by 1 %\n";
     return;
@@ -251,9 +298,10 @@ void tune(TuneOptions o) {
                           fixed(best.tflops, 1) + " TFLOP/s, " + fixed(100 * gain - 100, 1) +
                           " % above the built-in tile, ingot " + ingot_version() + " tune, " +
                           utc_date().substr(0, 10);
-  if (!o.dry_run) append_row(path, row);
-  std::cout << (o.dry_run ? "would be written to " : "written to ") << path.string() << ":\n"
-            << row << '\n';
+  if (table_file) table_file->append(row);
+  std::cout << (o.dry_run ? "would be written to " : "written to ") << printable(path.string())
+            << ":\n"
+            << printable(row) << '\n';
 }
 
 }  // namespace
@@ -270,19 +318,17 @@ void add_tune(CLI::App& app, int&) {
       "INGOT_CUDA_TUNING names (\"off\": none). `ingot explain` says when a tile is of the table.\n"
       "Example:\n"
       "  ingot tune --device cuda --head-dim 128 --dtype bf16 --causal bottom_right");
-  c->add_option("--heads", o->problem.num_heads, "query heads (default 16)")->type_name("N");
-  c->add_option("--heads-kv", o->problem.num_heads_kv, "key/value heads (default: as --heads)")
-      ->type_name("N");
-  c->add_option("--seqlen", o->problem.seqlen_q, "queries and keys (default 4096)")->type_name("N");
-  c->add_option("--head-dim", o->problem.head_dim, "of q and k (default 128)")->type_name("N");
-  c->add_option("--head-dim-v", o->problem.head_dim_v, "of v (default: as --head-dim)")
-      ->type_name("N");
-  c->add_option("--dtype", o->dtype, "of q, k, v and o: f32, f16, bf16 (default bf16)")
+  Problem& p = o->problem;
+  add_integer(*c, "--heads", p.num_heads, 1, max_size, "query heads (default 16)");
+  add_integer(*c, "--heads-kv", p.num_heads_kv, 1, max_size,
+              "key/value heads (default: as --heads)");
+  add_integer(*c, "--seqlen", p.seqlen_q, 1, max_size, "queries and keys (default 4096)");
+  add_integer(*c, "--head-dim", p.head_dim, 1, 1024, "of q and k (default 128)");
+  add_integer(*c, "--head-dim-v", p.head_dim_v, 1, 1024, "of v (default: as --head-dim)");
+  add_text(*c, "--dtype", o->dtype, "of q, k, v and o: f32, f16, bf16 (default bf16)")
       ->type_name("T");
-  c->add_option("--seconds", o->seconds, "time for each tile (default 0.2)")
-      ->check(CLI::Range(0.0, 3600.0))
-      ->type_name("S");
-  c->add_option("--table", o->table, "the table to add to")->type_name("FILE");
+  add_seconds(*c, o->time, "time for each tile (default 0.2)");
+  add_text(*c, "--table", o->table, "the table to add to")->type_name("FILE");
   c->add_flag("--dry-run", o->dry_run, "write nothing");
   add_variant_options(*c, o->variant);
   add_device_options(*c, o->device);

@@ -1,5 +1,6 @@
 #include "dtype.hpp"
 
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <cmath>
@@ -16,10 +17,13 @@ struct Row {
   std::size_t bytes;
 };
 
-constexpr std::array<Row, 4> rows{{{INGOT_F32, "f32", "float32", 4},
+constexpr std::array<Row, 7> rows{{{INGOT_F32, "f32", "float32", 4},
                                    {INGOT_F16, "f16", "float16", 2},
                                    {INGOT_BF16, "bf16", "bfloat16", 2},
-                                   {INGOT_F64, "f64", "float64", 8}}};
+                                   {INGOT_F64, "f64", "float64", 8},
+                                   {U8, "u8", "uint8", 1},
+                                   {I32, "i32", "int32", 4},
+                                   {I64, "i64", "int64", 8}}};
 
 // IEEE half to double, exact.
 double half_to_double(std::uint16_t bits) {
@@ -93,7 +97,7 @@ std::size_t dtype_bytes(ingot_dtype dtype) {
 
 std::optional<ingot_dtype> dtype_from_name(std::string_view name) {
   for (const Row& row : rows) {
-    if (row.name == name || row.long_name == name) return row.dtype;
+    if (row.dtype <= INGOT_F64 && (row.name == name || row.long_name == name)) return row.dtype;
   }
   return std::nullopt;
 }
@@ -108,6 +112,12 @@ double read_element(const std::byte* element, ingot_dtype dtype) {
       const auto bits = static_cast<std::uint32_t>(load<std::uint16_t>(element)) << 16;
       return static_cast<double>(std::bit_cast<float>(bits));
     }
+    case U8:
+      return load<std::uint8_t>(element);
+    case I32:
+      return load<std::int32_t>(element);
+    case I64:
+      return static_cast<double>(load<std::int64_t>(element));
     default:
       return static_cast<double>(load<float>(element));
   }
@@ -123,6 +133,17 @@ void write_element(double value, ingot_dtype dtype, std::byte* element) {
       break;
     case INGOT_BF16:
       store(element, double_to_bfloat(value));
+      break;
+    case U8:
+      store(element, static_cast<std::uint8_t>(value));
+      break;
+    case I32: {
+      const double least = INT32_MIN, most = INT32_MAX;
+      store(element, static_cast<std::int32_t>(std::clamp(value, least, most)));
+      break;
+    }
+    case I64:
+      store(element, static_cast<std::int64_t>(value));
       break;
     default:
       store(element, static_cast<float>(value));

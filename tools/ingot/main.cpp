@@ -1,8 +1,7 @@
 // ingot: exact attention from the command line. Exit codes: 0 done, 1 failed, 2 wrong usage.
-#include <ingot/ingot.h>
-
 #include <CLI/CLI.hpp>
 #include <exception>
+#include <ingot/ingot.hpp>
 #include <initializer_list>
 #include <iostream>
 #include <new>
@@ -10,8 +9,13 @@
 
 #include "commands.hpp"
 #include "failure.hpp"
+#include "process.hpp"
+#include "text.hpp"
 
 namespace {
+
+using ingot::cli::printable;
+using ingot::cli::printable_lines;
 
 constexpr const char* description =
     "Exact attention (FlashAttention), forward and backward: O = softmax(Q K^T * scale + mask) V.";
@@ -24,9 +28,21 @@ constexpr const char* footer =
     "  ingot bench --filter decode\n"
     "Exit codes: 0 done, 1 failed, 2 wrong usage. `ingot COMMAND --help` explains each command.";
 
+// Messages quote what files and paths hold.
 int fail(const std::string& message, int code) {
-  std::cerr << "ingot: " << message << '\n';
+  std::cerr << "ingot: " << printable(message) << '\n';
   return code;
+}
+
+// The log of a compiler has several lines.
+int fail(const ingot::Error& error) {
+  if (error.status() != INGOT_COMPILE_FAILED) return fail(error.what(), 1);
+  std::cerr << "ingot: " << printable_lines(error.what()) << '\n';
+  return 1;
+}
+
+int printed(int code) {
+  return std::cout.flush() ? code : fail("cannot write to standard output", 1);
 }
 
 int run(CLI::App& app, int argc, char** argv, const int& exit_code) {
@@ -38,12 +54,13 @@ int run(CLI::App& app, int argc, char** argv, const int& exit_code) {
           "`ingot --help`)",
           2);
     }
-    if (!std::cout.flush()) return fail("cannot write to standard output", 1);
-    return exit_code;
+    return printed(exit_code);
   } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : 2;
+    return app.exit(error) == 0 ? printed(0) : 2;
   } catch (const ingot::cli::UsageError& error) {
     return fail(error.what(), 2);
+  } catch (const ingot::Error& error) {
+    return fail(error);
   } catch (const std::bad_alloc&) {
     return fail("out of memory", 1);
   } catch (const std::exception& error) {
@@ -54,17 +71,20 @@ int run(CLI::App& app, int argc, char** argv, const int& exit_code) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  ingot::cli::open_standard_streams();
+  ingot::cli::handle_signals();
   int exit_code = 0;
   CLI::App app{description, "ingot"};
   app.footer(footer);
   app.set_version_flag("--version", std::string("ingot ") + ingot_version());
   app.failure_message([](const CLI::App*, const CLI::Error& error) {
-    return std::string("ingot: ") + error.what() + " (see `ingot --help`)\n";
+    return "ingot: " + printable(error.what()) + " (see `ingot --help`)\n";
   });
   for (const auto add : {ingot::cli::add_devices, ingot::cli::add_explain, ingot::cli::add_run,
                          ingot::cli::add_check, ingot::cli::add_bench, ingot::cli::add_demo,
                          ingot::cli::add_model, ingot::cli::add_tune}) {
     add(app, exit_code);
   }
+  app.require_subcommand(0, 1);
   return run(app, argc, argv, exit_code);
 }

@@ -9,6 +9,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace ingot::cli {
@@ -23,7 +24,7 @@ struct Chip {
 
 std::span<const Chip> chips();
 /// Throws UsageError that lists the names.
-const Chip& find_chip(const std::string& name);
+const Chip& find_chip(std::string_view name);
 /// 1e9 FMA a second: 128 a clock and core. The unit of GINSTRS.
 double peak_ginstrs(const Chip& chip);
 

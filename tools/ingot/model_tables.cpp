@@ -183,13 +183,13 @@ int register_bytes(const BlockRow& row, const KernelProblem& p) {
 
 std::span<const Chip> chips() { return chip_table; }
 
-const Chip& find_chip(const std::string& name) {
+const Chip& find_chip(std::string_view name) {
   std::string names;
   for (const Chip& chip : chip_table) {
     if (name == chip.name) return chip;
     names += (names.empty() ? "" : ", ") + std::string(chip.name);
   }
-  throw UsageError("--chip: must be one of " + names + ", got " + name);
+  throw UsageError("--chip: must be one of " + names + ", got " + std::string(name));
 }
 
 namespace {

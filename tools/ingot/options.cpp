@@ -1,8 +1,9 @@
 #include "options.hpp"
 
+#include <cctype>
 #include <charconv>
 #include <cmath>
-#include <sstream>
+#include <cstdlib>
 #include <system_error>
 
 #include "dtype.hpp"
@@ -10,16 +11,77 @@
 
 namespace ingot::cli {
 
+namespace {
+
+// The nearest f32. A number that is not 0 and becomes 0, or infinite, would mean something else.
+std::optional<float> as_float(double number) {
+  const auto nearest = static_cast<float>(number);
+  if (!std::isfinite(nearest) || nearest == 0) return std::nullopt;
+  return nearest;
+}
+
+}  // namespace
+
+std::int64_t parse_integer(const std::string& option, const std::string& text, std::int64_t low,
+                           std::int64_t high) {
+  std::int64_t value = 0;
+  const char* const end = text.data() + text.size();
+  const auto [parsed, error] = std::from_chars(text.data(), end, value);
+  if (error == std::errc() && parsed == end && value >= low && value <= high) return value;
+  // Within the largest size the library has limits of its own, and says them.
+  const bool too_large =
+      value > high || (error == std::errc::result_out_of_range && text[0] != '-');
+  const std::string rule = high == max_size && !too_large
+                               ? "of at least " + std::to_string(low)
+                               : "from " + std::to_string(low) + " to " + std::to_string(high);
+  throw UsageError(option + ": must be a whole number " + rule + ", got " + text);
+}
+
+double parse_number(const std::string& option, const std::string& text) {
+  char* end = nullptr;
+  const double value = std::strtod(text.c_str(), &end);
+  const bool space = text.empty() || std::isspace(static_cast<unsigned char>(text[0])) != 0;
+  if (space || end != text.c_str() + text.size()) {
+    throw UsageError(option + ": must be a number, got " + text);
+  }
+  return value;
+}
+
+CLI::Option* add_text(CLI::App& app, const std::string& name, std::string& value,
+                      const std::string& help) {
+  const auto set = [name, &value](const std::string& text) {
+    if (text.empty()) throw UsageError(name + ": must not be empty");
+    value = text;
+  };
+  return app.add_option_function<std::string>(name, set, help);
+}
+
+CLI::Option* add_integer(CLI::App& app, const std::string& name, std::int64_t& value,
+                         std::int64_t low, std::int64_t high, const std::string& help) {
+  const auto set = [=, &value](const std::string& text) {
+    value = parse_integer(name, text, low, high);
+  };
+  return app.add_option_function<std::string>(name, set, help)->type_name("N");
+}
+
+CLI::Option* add_seconds(CLI::App& app, std::optional<double>& value, const std::string& help) {
+  const auto set = [&value](const std::string& text) {
+    value = parse_number("--seconds", text);
+    if (!(*value >= 0 && *value <= 3600)) {
+      throw UsageError("--seconds: must be from 0 to 3600, got " + text);
+    }
+  };
+  return app.add_option_function<std::string>("--seconds", set, help)->type_name("S");
+}
+
 void add_threads_option(CLI::App& app, DeviceOptions& options) {
-  app.add_option("--threads", options.threads,
-                 "threads of the CPU device; 0: all this process may use")
-      ->check(CLI::Range(0, 4096))
-      ->type_name("N");
+  add_integer(app, "--threads", options.threads, 0, 4096,
+              "threads of the CPU device; 0: all this process may use");
 }
 
 void add_device_options(CLI::App& app, DeviceOptions& options) {
-  app.add_option("--device", options.device,
-                 "auto, or a name that `ingot devices` prints: cpu, reference, ...")
+  add_text(app, "--device", options.device,
+           "auto, or a name that `ingot devices` prints: cpu, reference, ...")
       ->type_name("NAME");
   add_threads_option(app, options);
 }
@@ -29,17 +91,31 @@ void add_variant_options(CLI::App& app, VariantOptions& options) {
                  "top_left: row i sees keys 0..i; bottom_right: the last row sees every key")
       ->check(CLI::IsMember({"none", "top_left", "bottom_right"}))
       ->type_name("KIND");
-  app.add_option(
-         "--window", options.window,
-         "a row sees LEFT keys before and RIGHT keys after its own position; -1: all of them")
+  add_text(app, "--window", options.window,
+           "a row sees LEFT keys before and RIGHT keys after its own position; -1: all of them")
       ->type_name("LEFT,RIGHT");
-  app.add_option("--scale", options.scale, "factor of q.k (default: 1 / sqrt(head_dim))")
+  const auto scale = [&options](const std::string& text) {
+    options.scale = as_float(parse_number("--scale", text));
+    if (options.scale) return;
+    throw UsageError(
+        "--scale: must be a finite number other than 0 (without it: 1 / sqrt(head_dim)), in f32, "
+        "got " +
+        text);
+  };
+  app.add_option_function<std::string>("--scale", scale,
+                                       "factor of q.k (default: 1 / sqrt(head_dim))")
       ->type_name("S");
-  app.add_option("--softcap", options.softcap, "C: scores become C * tanh(score / C)")
+  const auto softcap = [&options](const std::string& text) {
+    options.softcap = as_float(parse_number("--softcap", text));
+    if (options.softcap && *options.softcap > 0) return;
+    throw UsageError(
+        "--softcap: must be a finite number above 0 (without it: no cap), in f32, got " + text);
+  };
+  app.add_option_function<std::string>("--softcap", softcap, "C: scores become C * tanh(score / C)")
       ->type_name("C");
   add_precision_option(app, options.precision);
-  app.add_option("--workspace-limit", options.workspace_limit,
-                 "bytes that a pass may take to be faster (default: 1.25 GiB)")
+  add_integer(app, "--workspace-limit", options.workspace_limit, 1, INT64_MAX,
+              "bytes that a pass may take to be faster (default: 1.25 GiB)")
       ->type_name("BYTES");
 }
 
@@ -69,41 +145,22 @@ void parse_window(const std::string& text, Problem& problem) {
   }
 }
 
-std::string number_text(float number) {
-  std::ostringstream text;
-  text << number;
-  return text.str();
-}
-
 }  // namespace
 
 void apply(const VariantOptions& options, Problem& problem) {
   problem.precision = parse_precision(options.precision);
-  if (options.workspace_limit) {
-    if (*options.workspace_limit < 1) {
-      throw UsageError("--workspace-limit: must be at least 1, got " +
-                       std::to_string(*options.workspace_limit));
-    }
-    problem.workspace_limit = *options.workspace_limit;
-  }
+  problem.workspace_limit = options.workspace_limit;
   if (options.causal == "top_left") problem.causal = Causal::top_left;
   if (options.causal == "bottom_right") problem.causal = Causal::bottom_right;
   if (!options.window.empty()) parse_window(options.window, problem);
-  if (options.scale) {
-    if (*options.scale == 0 || !std::isfinite(*options.scale)) {
-      throw UsageError(
-          "--scale: must be a finite number other than 0 (without it: 1 / sqrt(head_dim)), got " +
-          number_text(*options.scale));
-    }
-    problem.scale = *options.scale;
-  }
-  if (options.softcap) {
-    if (!(*options.softcap > 0) || !std::isfinite(*options.softcap)) {
-      throw UsageError("--softcap: must be a finite number above 0 (without it: no cap), got " +
-                       number_text(*options.softcap));
-    }
-    problem.softcap = *options.softcap;
-  }
+  if (options.scale) problem.scale = *options.scale;
+  if (options.softcap) problem.softcap = *options.softcap;
+}
+
+void require_groups(const Problem& p) {
+  if (p.num_heads % p.num_heads_kv == 0) return;
+  throw UsageError("--heads-kv: must divide --heads, " + std::to_string(p.num_heads) + ", got " +
+                   std::to_string(p.num_heads_kv));
 }
 
 std::string resolved_device(const Context& context, const std::string& device) {
@@ -145,6 +202,14 @@ nlohmann::json to_json(const Problem& p) {
                                  : 1.0 / std::sqrt(static_cast<double>(p.head_dim));
   result["softcap"] = p.softcap;
   result["precision"] = p.precision == Precision::high ? "high" : "highest";
+  // Parts that are on.
+  if (p.alibi) result["alibi"] = true;
+  if (p.mask) result["mask"] = true;
+  if (p.prefix) result["prefix"] = true;
+  const auto name_of = [](Dtype dtype) { return dtype_name(static_cast<ingot_dtype>(dtype)); };
+  if (p.bias_dtype != Dtype::automatic) result["bias_dtype"] = name_of(p.bias_dtype);
+  if (p.sinks_dtype != Dtype::automatic) result["sinks_dtype"] = name_of(p.sinks_dtype);
+  if (p.dropout > 0) result["dropout"] = p.dropout;
   return result;
 }
 

@@ -3,9 +3,10 @@
 #include <algorithm>
 #include <cstdint>
 #include <nlohmann/json.hpp>
-#include <set>
 
 #include "failure.hpp"
+#include "safetensors_header.hpp"
+#include "text.hpp"
 
 namespace ingot::cli {
 namespace {
@@ -15,19 +16,16 @@ using nlohmann::json;
 constexpr std::size_t length_bytes = 8;
 constexpr std::size_t max_header = 100'000'000;  // the format's own limit
 
-std::string quote(const std::string& name) {
-  std::string text = "'";
-  for (const char c : name.substr(0, 60)) text += c >= ' ' && c <= '~' ? c : '?';
-  return text + "'";
-}
-
-std::size_t element_bytes(const std::string& dtype) {
-  static const std::map<std::string, std::size_t> bytes{
-      {"BOOL", 1}, {"U8", 1},  {"I8", 1},  {"F8_E5M2", 1}, {"F8_E4M3", 1},
-      {"I16", 2},  {"U16", 2}, {"F16", 2}, {"BF16", 2},    {"I32", 4},
-      {"U32", 4},  {"F32", 4}, {"I64", 8}, {"U64", 8},     {"F64", 8}};
-  const auto found = bytes.find(dtype);
-  return found == bytes.end() ? 0 : found->second;
+// Bits of an element, for those types whose sizes can be checked; 0: any other, which is of no
+// concern until its tensor is asked for.
+std::int64_t element_bits(const std::string& dtype) {
+  static const std::map<std::string, std::int64_t> bits{
+      {"F4", 4},   {"F6_E2M3", 6}, {"F6_E3M2", 6}, {"BOOL", 8},    {"U8", 8},
+      {"I8", 8},   {"F8_E5M2", 8}, {"F8_E4M3", 8}, {"F8_E8M0", 8}, {"I16", 16},
+      {"U16", 16}, {"F16", 16},    {"BF16", 16},   {"I32", 32},    {"U32", 32},
+      {"F32", 32}, {"I64", 64},    {"U64", 64},    {"F64", 64},    {"C64", 64}};
+  const auto found = bits.find(dtype);
+  return found == bits.end() ? 0 : found->second;
 }
 
 std::string_view header_text(std::span<const std::byte> file) {
@@ -48,82 +46,31 @@ std::string_view header_text(std::span<const std::byte> file) {
           static_cast<std::size_t>(bytes)};
 }
 
-// nlohmann-json keeps the last of two equal keys; here two tensors of one name are an error, and so
-// is nesting deeper than the format has.
-json parse_header(std::string_view text) {
-  std::set<std::string> names;
-  std::string repeated;
-  bool deep = false;
-  const json::parser_callback_t watch = [&](int depth, json::parse_event_t event, json& value) {
-    if (event == json::parse_event_t::key && depth == 1) {
-      auto name = value.get<std::string>();
-      if (!names.insert(name).second) repeated = std::move(name);
-    }
-    deep = deep || depth > 3;
-    return !deep;
-  };
-  const json header = json::parse(text, watch, false);
-  if (deep) throw Failure("bad safetensors header: nested deeper than the format allows");
-  if (!header.is_object()) throw Failure("bad safetensors header: not a JSON object");
-  if (!repeated.empty()) {
-    throw Failure("bad safetensors header: tensor " + quote(repeated) + " appears twice");
+std::int64_t bytes_of(const Shape& shape, std::int64_t bits) {
+  if (bits % 8 == 0) return checked_bytes(shape, static_cast<std::size_t>(bits / 8));
+  const std::int64_t elements = checked_bytes(shape, 1);
+  if (elements % 8 * bits % 8 != 0) {
+    throw Failure("shape " + shape_text(shape) + " of " + std::to_string(bits) +
+                  " bits ends within a byte");
   }
-  return header;
+  return elements / 8 * bits + elements % 8 * bits / 8;
 }
 
-// A non-negative integer of at most 2^63 - 1.
-std::int64_t size_of(const json& value, const std::string& where) {
-  const bool valid = value.is_number_integer() &&
-                     (!value.is_number_unsigned() || value.get<std::uint64_t>() <= INT64_MAX);
-  if (!valid || value.get<std::int64_t>() < 0) {
-    throw Failure("bad safetensors header: " + where + " holds " + quote(value.dump()) +
-                  ", not a size");
-  }
-  return value.get<std::int64_t>();
-}
-
-Shape sizes_of(const json& entry, const char* key, const std::string& name) {
-  const auto found = entry.find(key);
-  const std::string where = std::string(key) + " of tensor " + quote(name);
-  if (found == entry.end() || !found->is_array()) {
-    throw Failure("bad safetensors header: " + where + " is not a list");
-  }
-  Shape sizes;
-  for (const json& value : *found) sizes.push_back(size_of(value, where));
-  return sizes;
-}
-
-TensorInfo parse_tensor(const std::string& name, const json& entry, std::size_t data_begin,
-                        std::size_t data_bytes) {
-  if (!entry.is_object())
-    throw Failure("bad safetensors header: " + quote(name) + " is not an object");
-  const auto dtype = entry.find("dtype");
-  if (dtype == entry.end() || !dtype->is_string()) {
-    throw Failure("bad safetensors header: dtype of tensor " + quote(name) + " is not a string");
-  }
-  TensorInfo info{dtype->get<std::string>(), sizes_of(entry, "shape", name), 0, 0};
-  const std::size_t bytes = element_bytes(info.dtype);
-  if (bytes == 0) {
-    throw Failure("tensor " + quote(name) + " has the unknown dtype " + quote(info.dtype));
-  }
-  const Shape offsets = sizes_of(entry, "data_offsets", name);
-  if (offsets.size() != 2 || offsets[0] > offsets[1]) {
-    throw Failure("bad safetensors header: data_offsets of tensor " + quote(name) +
-                  " are not [begin, end]");
-  }
-  if (static_cast<std::uint64_t>(offsets[1]) > data_bytes) {
+TensorInfo tensor_of(const std::string& name, const HeaderEntry& entry, std::size_t data_begin,
+                     std::size_t data_bytes) {
+  if (static_cast<std::uint64_t>(entry.end) > data_bytes) {
     throw Failure("truncated: tensor " + quote(name) + " ends at byte " +
-                  std::to_string(offsets[1]) + " of " + std::to_string(data_bytes));
+                  std::to_string(entry.end) + " of " + std::to_string(data_bytes));
   }
-  const std::int64_t need = checked_bytes(info.shape, bytes);
-  if (offsets[1] - offsets[0] != need) {
-    throw Failure("tensor " + quote(name) + ": shape " + shape_text(info.shape) + " of " +
-                  info.dtype + " takes " + std::to_string(need) + " bytes, its data_offsets hold " +
-                  std::to_string(offsets[1] - offsets[0]));
+  const std::int64_t bits = element_bits(entry.dtype), have = entry.end - entry.begin;
+  const std::int64_t need = bits == 0 ? have : bytes_of(entry.shape, bits);
+  if (have != need) {
+    throw Failure("tensor " + quote(name) + ": shape " + shape_text(entry.shape) + " of " +
+                  entry.dtype + " takes " + std::to_string(need) +
+                  " bytes, its data_offsets hold " + std::to_string(have));
   }
-  info.begin = data_begin + static_cast<std::size_t>(offsets[0]);
-  info.end = data_begin + static_cast<std::size_t>(offsets[1]);
-  return info;
+  return {entry.dtype, entry.shape, data_begin + static_cast<std::size_t>(entry.begin),
+          data_begin + static_cast<std::size_t>(entry.end)};
 }
 
 // Tensors must tile the data, so that no byte of the file is unaccounted for.
@@ -145,18 +92,6 @@ void check_tiling(const SafetensorsInfo& info, std::size_t data_begin, std::size
   }
 }
 
-std::map<std::string, std::string> parse_metadata(const json& entry) {
-  std::map<std::string, std::string> metadata;
-  if (!entry.is_object()) throw Failure("bad safetensors header: __metadata__ is not an object");
-  for (const auto& [key, value] : entry.items()) {
-    if (!value.is_string()) {
-      throw Failure("bad safetensors header: metadata " + quote(key) + " is not a string");
-    }
-    metadata[key] = value.get<std::string>();
-  }
-  return metadata;
-}
-
 std::string format_name(ingot_dtype dtype) {
   std::string name(dtype_name(dtype));
   std::transform(name.begin(), name.end(), name.begin(),
@@ -168,15 +103,13 @@ std::string format_name(ingot_dtype dtype) {
 
 SafetensorsInfo parse_safetensors(std::span<const std::byte> file) {
   const std::string_view text = header_text(file);
-  const json header = parse_header(text);
+  SafetensorsHeader header = parse_safetensors_header(text);
   const std::size_t data_begin = length_bytes + text.size();
   SafetensorsInfo info;
-  for (const auto& [name, entry] : header.items()) {
-    if (name == "__metadata__") {
-      info.metadata = parse_metadata(entry);
-    } else {
-      info.tensors[name] = parse_tensor(name, entry, data_begin, file.size() - data_begin);
-    }
+  info.metadata = std::move(header.metadata);
+  for (const auto& [name, entry] : header.tensors) {
+    info.tensors.emplace_hint(info.tensors.end(), name,
+                              tensor_of(name, entry, data_begin, file.size() - data_begin));
   }
   check_tiling(info, data_begin, file.size());
   return info;
@@ -221,7 +154,7 @@ Array SafetensorsFile::tensor(const std::string& name) const {
     const std::shared_ptr<std::byte> data(file_.data, file_.data.get() + info.begin);
     return aligned({dtype, info.shape, contiguous_strides(info.shape), data});
   }
-  throw Failure(path_ + ": dtype " + info.dtype + " of tensor " + quote(name) +
+  throw Failure(path_ + ": dtype " + printable(info.dtype) + " of tensor " + quote(name) +
                 " is not one of F16, BF16, F32, F64");
 }
 

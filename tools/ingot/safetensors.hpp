@@ -43,6 +43,7 @@ class SafetensorsFile {
   /// Throws Failure where the tensor is missing or not F16, BF16, F32 or F64.
   Array tensor(const std::string& name) const;
   const std::map<std::string, std::string>& metadata() const { return info_.metadata; }
+  const MappedFile& mapped() const { return file_; }
 
  private:
   std::string path_;

@@ -13,6 +13,7 @@
 #include "failure.hpp"
 #include "safetensors.hpp"
 #include "terminal.hpp"
+#include "text.hpp"
 #if defined(__APPLE__)
 #include <mach-o/dyld.h>
 #endif
@@ -40,8 +41,9 @@ std::string metadata_of(const SafetensorsFile& file, const std::string& key) {
 std::vector<std::string> parse_tokens(const std::string& path, const std::string& text) {
   const auto list = nlohmann::json::parse(text, nullptr, false);
   std::vector<std::string> tokens;
-  for (const auto& token : list.is_array() ? list : nlohmann::json::array()) {
-    if (token.is_string()) tokens.push_back(token.get<std::string>());
+  const auto is_text = [](const nlohmann::json& token) { return token.is_string(); };
+  if (list.is_array() && std::all_of(list.begin(), list.end(), is_text)) {
+    for (const auto& token : list) tokens.push_back(printable(token.get<std::string>()));
   }
   if (tokens.empty()) throw Failure(path + ": metadata tokens is not a JSON list of strings");
   return tokens;
@@ -115,8 +117,10 @@ Sentence load_sentence(const std::string& path) {
   check(path, s);
   const std::string scale = metadata_of(file, "scale");
   const double usual = 1 / std::sqrt(static_cast<double>(s.q.shape[3]));
-  s.scale = static_cast<float>(scale.empty() ? usual : std::strtod(scale.c_str(), nullptr));
-  if (!(s.scale > 0) || !std::isfinite(s.scale))
+  char* end = nullptr;
+  const double given = std::strtod(scale.c_str(), &end);
+  s.scale = static_cast<float>(scale.empty() ? usual : given);
+  if (!(s.scale > 0) || !std::isfinite(s.scale) || *end != '\0')
     throw Failure(path + ": metadata scale is not a number above 0");
   return s;
 }
@@ -124,15 +128,14 @@ Sentence load_sentence(const std::string& path) {
 std::string default_sentence() {
   const fs::path name = "minilm.safetensors";
   const fs::path folder = program_folder();
-  for (const fs::path& candidate :
-       {fs::path("examples/data") / name, folder / "../../examples/data" / name,
-        folder / "../share/ingot" / name}) {
-    std::error_code error;
-    if (fs::exists(candidate, error)) return candidate.lexically_normal().string();
-  }
-  throw Failure(
-      "--data: minilm.safetensors is not in examples/data, nor installed beside the program; name "
-      "a file");
+  std::error_code error;
+  // The tree that the program was built in, or what is installed with it; never a file that only
+  // happens to be in the current folder.
+  const bool in_build_folder = fs::exists(folder / "CMakeCache.txt", error);
+  const fs::path data = folder / (in_build_folder ? "../../examples/data" : "../share/ingot");
+  if (fs::exists(data / name, error)) return (data / name).lexically_normal().string();
+  throw Failure("--data: minilm.safetensors is not in " + data.lexically_normal().string() +
+                ", where the program is installed with it; name a file");
 }
 
 Weights head_weights(const Sentence& s, const Array& lse, std::int64_t layer, std::int64_t head) {

@@ -14,7 +14,7 @@ namespace ingot::cli {
 struct Sentence {
   Array q, k, v;           ///< f32, [layers, heads, tokens, head_dim]
   std::optional<Array> o;  ///< what the encoder's own attention gave, where the file has it
-  std::vector<std::string> tokens;
+  std::vector<std::string> tokens;  ///< printable
   std::string model, text;
   float scale = 0;
 
@@ -26,8 +26,8 @@ struct Sentence {
 /// scale, model and text. Throws Failure "PATH: reason".
 Sentence load_sentence(const std::string& path);
 
-/// The captured sentence beside the program or in the current folder. Throws Failure where there is
-/// none.
+/// The captured sentence installed with the program, or of the tree it was built in. Throws Failure
+/// where there is none.
 std::string default_sentence();
 
 /// Probabilities [tokens, tokens], row after row.

@@ -6,6 +6,7 @@
 #include <cstdio>
 
 #include "terminal.hpp"
+#include "text.hpp"
 
 namespace ingot::cli {
 namespace {
@@ -16,7 +17,7 @@ constexpr const char* faint = "#d8dee4";
 
 std::string escaped(const std::string& text) {
   std::string result;
-  for (const char c : text) {
+  for (const char c : printable(text)) {
     switch (c) {
       case '&':
         result += "&amp;";
@@ -31,7 +32,7 @@ std::string escaped(const std::string& text) {
         result += "&quot;";
         break;
       default:
-        result += static_cast<unsigned char>(c) < ' ' ? ' ' : c;
+        result += c;
         break;
     }
   }

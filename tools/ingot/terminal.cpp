@@ -11,12 +11,22 @@
 
 namespace ingot::cli {
 
+namespace {
+
+// A terminal that obeys escape sequences.
+bool is_able_terminal(int descriptor) {
+  const char* terminal = std::getenv("TERM");
+  const bool able =
+      terminal != nullptr && *terminal != '\0' && std::string_view(terminal) != "dumb";
+  return able && ::isatty(descriptor) != 0;
+}
+
+}  // namespace
+
 bool colour_output() {
   const char* no_colour = std::getenv("NO_COLOR");
-  const char* terminal = std::getenv("TERM");
   const bool wanted = no_colour == nullptr || *no_colour == '\0';
-  const bool able = terminal != nullptr && std::string_view(terminal) != "dumb";
-  return wanted && able && ::isatty(STDOUT_FILENO) != 0;
+  return wanted && is_able_terminal(STDOUT_FILENO);
 }
 
 std::size_t terminal_width() {
@@ -36,7 +46,8 @@ std::size_t display_width(const std::string& text) {
   return static_cast<std::size_t>(std::count_if(text.begin(), text.end(), starts));
 }
 
-Progress::Progress(std::size_t total) : total_(total), on_terminal_(::isatty(STDERR_FILENO) != 0) {}
+Progress::Progress(std::size_t total)
+    : total_(total), on_terminal_(is_able_terminal(STDERR_FILENO)) {}
 
 Progress::~Progress() { clear(); }
 

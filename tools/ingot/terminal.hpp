@@ -20,7 +20,7 @@ std::string fixed(double value, int digits);
 std::size_t display_width(const std::string& text);
 
 /// A bar on standard error that replaces itself. Shows nothing where standard error is not a
-/// terminal.
+/// terminal that can (TERM=dumb).
 class Progress {
  public:
   explicit Progress(std::size_t total);

@@ -51,11 +51,32 @@ Problem decode(std::int64_t heads_kv) {
   return p;
 }
 
+double pairs(const Problem& p) {
+  return static_cast<double>(p.batch * p.num_heads) * static_cast<double>(p.seqlen_q) *
+         static_cast<double>(p.seqlen_k);
+}
+
 double pairs(const Workload& w) {
-  const Problem& p = w.problem;
-  const double all = static_cast<double>(p.batch * p.num_heads) * static_cast<double>(p.seqlen_q) *
-                     static_cast<double>(p.seqlen_k);
-  return p.causal == Causal::none ? all : all / 2;
+  return w.problem.causal == Causal::none ? pairs(w.problem) : pairs(w.problem) / 2;
+}
+
+/// 0 where there is none.
+double bytes_of(Dtype dtype) {
+  return static_cast<double>(dtype_bytes(static_cast<ingot_dtype>(dtype)));
+}
+
+Shape bias_shape(const Problem& p) {
+  Shape shape{p.batch, p.num_heads, p.seqlen_q, p.seqlen_k};
+  for (std::size_t i = 0; i < 4; ++i) {
+    if (p.bias_shape[i] != 0) shape[i] = p.bias_shape[i];
+  }
+  return shape;
+}
+
+double bias_elements(const Problem& p) {
+  double count = 1;
+  for (const std::int64_t extent : bias_shape(p)) count *= static_cast<double>(extent);
+  return count;
 }
 
 // A block of normal numbers of prime length, repeated: no two rows that are multiplied are equal.
@@ -66,7 +87,9 @@ void fill_normal(const Array& array, unsigned seed) {
   std::normal_distribution<double> normal;
   std::vector<std::byte> block(period * size);
   for (std::size_t i = 0; i < period; ++i) {
-    write_element(normal(generator), array.dtype, block.data() + i * size);
+    // Of a mask, half of the bytes say yes.
+    const double x = normal(generator);
+    write_element(array.dtype == U8 ? (x > 0 ? 1 : 0) : x, array.dtype, block.data() + i * size);
   }
   const std::size_t total = packed_bytes(array);
   for (std::size_t at = 0; at < total; at += block.size()) {
@@ -150,9 +173,11 @@ double traffic_bytes(const Workload& w) {
       static_cast<double>(p.batch * p.num_heads_kv) * static_cast<double>(p.seqlen_k);
   const auto d = static_cast<double>(p.head_dim);
   const auto dv = static_cast<double>(p.head_dim_v);
-  const double forward = element * (rows * (d + dv) + keys * (d + dv));
+  const double bias = bias_elements(p) * bytes_of(p.bias_dtype);
+  const double mask = p.mask ? pairs(w.problem) : 0;
+  const double forward = element * (rows * (d + dv) + keys * (d + dv)) + bias + mask;
   // Backward reads what forward reads and writes, and dout and lse; it writes three gradients.
-  const double gradients = element * (rows * (d + dv) + keys * (d + dv)) + 4 * rows;
+  const double gradients = element * (rows * (d + dv) + keys * (d + dv)) + 4 * rows + bias;
   return w.pass == INGOT_FORWARD ? forward : forward + gradients;
 }
 
@@ -164,30 +189,72 @@ Array normal_array(const Workload& w, std::int64_t heads, std::int64_t seqlen, s
   return array;
 }
 
+Tensor Operands::place(Array array, const std::string& device) {
+  const Shape n = array.shape;
+  arrays_.push_back(has_own_memory(device) ? on_device(array, device) : std::move(array));
+  return bhsd(arrays_.back().data.get(), n[1], n[2], n[3]);
+}
+
+/// Slopes of ALiBi as models have them, numbers of a normal distribution, and a prefix of half of
+/// the keys.
+PartTensors Operands::make_parts(const Workload& w, const std::string& device) {
+  const Problem& p = w.problem;
+  PartTensors parts{};
+  const auto make = [&](ingot_dtype dtype, const Shape& shape) {
+    const Array array = make_array(dtype, shape);
+    fill_normal(array, static_cast<unsigned>(arrays_.size()) + 1);
+    return place(array, device);
+  };
+  if (p.alibi) {
+    const Array slopes = make_array(INGOT_F32, {p.batch, p.num_heads, 1, 1});
+    for (std::int64_t i = 0; i < p.batch * p.num_heads; ++i) {
+      const double head = static_cast<double>(i % p.num_heads + 1);
+      write_element(std::exp2(-8 * head / static_cast<double>(p.num_heads)), INGOT_F32,
+                    slopes.data.get() + i * 4);
+    }
+    parts.alibi_slopes = place(slopes, device);
+  }
+  if (p.bias_dtype != Dtype::automatic)
+    parts.bias = make(static_cast<ingot_dtype>(p.bias_dtype), bias_shape(p));
+  if (p.mask) parts.mask = make(U8, {p.batch, p.num_heads, p.seqlen_q, p.seqlen_k});
+  if (p.sinks_dtype != Dtype::automatic)
+    parts.sinks = make(static_cast<ingot_dtype>(p.sinks_dtype), {1, p.num_heads, 1, 1});
+  if (p.prefix) {
+    const Array lengths = make_array(I32, {p.batch, 1, 1, 1});
+    for (std::int64_t b = 0; b < p.batch; ++b)
+      write_element(static_cast<double>(p.seqlen_k / 2), I32, lengths.data.get() + b * 4);
+    parts.prefix_len = place(lengths, device);
+  }
+  parts.dropout_seed = 1;
+  return parts;
+}
+
 Operands::Operands(const Workload& w, const std::string& device) {
   const Problem& p = w.problem;
-  arrays_.reserve(9);
-  const auto place = [&](Array array) {
-    arrays_.push_back(has_own_memory(device) ? on_device(array, device) : std::move(array));
-    return arrays_.back().data.get();
-  };
   const auto make = [&](std::int64_t heads, std::int64_t seqlen, std::int64_t dim) {
     const auto seed = static_cast<unsigned>(arrays_.size()) + 1;
-    return bhsd(place(normal_array(w, heads, seqlen, dim, seed)), heads, seqlen, dim);
+    return place(normal_array(w, heads, seqlen, dim, seed), device);
   };
   forward_.q = make(p.num_heads, p.seqlen_q, p.head_dim);
   forward_.k = make(p.num_heads_kv, p.seqlen_k, p.head_dim);
   forward_.v = make(p.num_heads_kv, p.seqlen_k, p.head_dim_v);
   forward_.o = make(p.num_heads, p.seqlen_q, p.head_dim_v);
-  forward_.lse = bhsd(place(make_array(INGOT_F32, {p.batch, p.num_heads, p.seqlen_q, 1})),
-                      p.num_heads, p.seqlen_q, 1);
+  forward_.lse = place(make_array(INGOT_F32, {p.batch, p.num_heads, p.seqlen_q, 1}), device);
+  forward_.parts = make_parts(w, device);
   if (w.pass == INGOT_FORWARD) return;
   backward_ = {
       .q = forward_.q, .k = forward_.k, .v = forward_.v, .o = forward_.o, .lse = forward_.lse};
+  backward_.parts = forward_.parts;
   backward_.dout = make(p.num_heads, p.seqlen_q, p.head_dim_v);
   backward_.dq = make(p.num_heads, p.seqlen_q, p.head_dim);
   backward_.dk = make(p.num_heads_kv, p.seqlen_k, p.head_dim);
   backward_.dv = make(p.num_heads_kv, p.seqlen_k, p.head_dim_v);
+  if (p.bias_dtype != Dtype::automatic)
+    backward_.dbias =
+        place(make_array(static_cast<ingot_dtype>(p.bias_dtype), bias_shape(p)), device);
+  if (p.sinks_dtype != Dtype::automatic)
+    backward_.dsinks =
+        place(make_array(static_cast<ingot_dtype>(p.sinks_dtype), {1, p.num_heads, 1, 1}), device);
 }
 
 void Operands::run(const Plan& plan, ingot_pass pass) {
@@ -196,24 +263,15 @@ void Operands::run(const Plan& plan, ingot_pass pass) {
 
 ingot_event* Operands::submit(const Plan& plan, ingot_pass pass) {
   ingot_event* event = nullptr;
-  ingot_status status = INGOT_OK;
   if (pass == INGOT_FORWARD) {
-    ingot_forward_args args;
-    ingot_forward_args_init(&args);
-    args.q = forward_.q, args.k = forward_.k, args.v = forward_.v;
-    args.o = forward_.o, args.lse = forward_.lse;
+    ForwardArgs args = forward_;
     args.submission.event = &event;
-    status = ingot_forward(plan.get(), &args);
+    plan.forward(args);
   } else {
-    ingot_backward_args args;
-    ingot_backward_args_init(&args);
-    args.q = backward_.q, args.k = backward_.k, args.v = backward_.v;
-    args.o = backward_.o, args.lse = backward_.lse, args.dout = backward_.dout;
-    args.dq = backward_.dq, args.dk = backward_.dk, args.dv = backward_.dv;
+    BackwardArgs args = backward_;
     args.submission.event = &event;
-    status = ingot_backward(plan.get(), &args);
+    plan.backward(args);
   }
-  detail::check(status);
   return event;
 }
 

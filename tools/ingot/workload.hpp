@@ -29,7 +29,7 @@ double flops(const Workload& workload);
 /// Instructions a pair by the formulas of metal-flash-attention, 2D+5 forward and 7D+10 backward;
 /// causal counts half.
 double instructions(const Workload& workload);
-/// Bytes of all inputs and outputs, each once.
+/// Bytes of all inputs and outputs, each once; of the parts, those of bias, dbias and mask.
 double traffic_bytes(const Workload& workload);
 
 /// A packed array [batch, heads, seqlen, dim] of the workload's dtype, of random normal numbers.
@@ -47,6 +47,9 @@ class Operands {
   ingot_event* submit(const Plan& plan, ingot_pass pass);
 
  private:
+  Tensor place(Array array, const std::string& device);
+  PartTensors make_parts(const Workload& workload, const std::string& device);
+
   ForwardArgs forward_;
   BackwardArgs backward_;
   std::vector<Array> arrays_;
