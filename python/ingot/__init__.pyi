@@ -4,6 +4,7 @@ Array = TypeVar("Array")
 Causal = Literal["top_left", "bottom_right"] | None
 Precision = Literal["highest", "high"] | None
 Window = tuple[int | None, int | None] | None
+Seed = int | tuple[int, int] | None
 
 __version__: str
 
@@ -27,6 +28,13 @@ def attention(
     scale: float | None = None,
     softcap: float | None = None,
     precision: Precision = None,
+    mask: Any | None = None,
+    bias: Any | None = None,
+    alibi_slopes: Any | None = None,
+    sinks: Any | None = None,
+    dropout: float = 0.0,
+    seed: Seed = None,
+    prefix_len: Any | None = None,
     workspace_limit: int | None = None,
     return_lse: Literal[False] = False,
     device: str | None = None,
@@ -42,10 +50,18 @@ def attention(
     scale: float | None = None,
     softcap: float | None = None,
     precision: Precision = None,
+    mask: Any | None = None,
+    bias: Any | None = None,
+    alibi_slopes: Any | None = None,
+    sinks: Any | None = None,
+    dropout: float = 0.0,
+    seed: Seed = None,
+    prefix_len: Any | None = None,
     workspace_limit: int | None = None,
     return_lse: Literal[True],
     device: str | None = None,
 ) -> tuple[Array, Array]: ...
+@overload
 def attention_backward(
     q: Array,
     k: Array,
@@ -59,9 +75,96 @@ def attention_backward(
     scale: float | None = None,
     softcap: float | None = None,
     precision: Precision = None,
+    mask: Any | None = None,
+    bias: Any | None = None,
+    alibi_slopes: Any | None = None,
+    sinks: Any | None = None,
+    dropout: float = 0.0,
+    seed: Seed = None,
+    prefix_len: Any | None = None,
     workspace_limit: int | None = None,
+    bias_grad: Literal[False] = False,
+    sinks_grad: Literal[False] = False,
     device: str | None = None,
 ) -> tuple[Array, Array, Array]: ...
+@overload
+def attention_backward(
+    q: Array,
+    k: Array,
+    v: Array,
+    o: Array,
+    lse: Array,
+    dout: Array,
+    *,
+    causal: Causal = None,
+    window: Window = None,
+    scale: float | None = None,
+    softcap: float | None = None,
+    precision: Precision = None,
+    mask: Any | None = None,
+    bias: Any | None = None,
+    alibi_slopes: Any | None = None,
+    sinks: Any | None = None,
+    dropout: float = 0.0,
+    seed: Seed = None,
+    prefix_len: Any | None = None,
+    workspace_limit: int | None = None,
+    bias_grad: Literal[True],
+    sinks_grad: Literal[False] = False,
+    device: str | None = None,
+) -> tuple[Array, Array, Array, Array]: ...
+@overload
+def attention_backward(
+    q: Array,
+    k: Array,
+    v: Array,
+    o: Array,
+    lse: Array,
+    dout: Array,
+    *,
+    causal: Causal = None,
+    window: Window = None,
+    scale: float | None = None,
+    softcap: float | None = None,
+    precision: Precision = None,
+    mask: Any | None = None,
+    bias: Any | None = None,
+    alibi_slopes: Any | None = None,
+    sinks: Any | None = None,
+    dropout: float = 0.0,
+    seed: Seed = None,
+    prefix_len: Any | None = None,
+    workspace_limit: int | None = None,
+    bias_grad: Literal[False] = False,
+    sinks_grad: Literal[True],
+    device: str | None = None,
+) -> tuple[Array, Array, Array, Array]: ...
+@overload
+def attention_backward(
+    q: Array,
+    k: Array,
+    v: Array,
+    o: Array,
+    lse: Array,
+    dout: Array,
+    *,
+    causal: Causal = None,
+    window: Window = None,
+    scale: float | None = None,
+    softcap: float | None = None,
+    precision: Precision = None,
+    mask: Any | None = None,
+    bias: Any | None = None,
+    alibi_slopes: Any | None = None,
+    sinks: Any | None = None,
+    dropout: float = 0.0,
+    seed: Seed = None,
+    prefix_len: Any | None = None,
+    workspace_limit: int | None = None,
+    bias_grad: Literal[True],
+    sinks_grad: Literal[True],
+    device: str | None = None,
+) -> tuple[Array, Array, Array, Array, Array]: ...
 def set_num_threads(num_threads: int) -> None: ...
 def devices() -> list[tuple[str, str]]: ...
 @overload

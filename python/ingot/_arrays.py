@@ -1,4 +1,4 @@
-"""What differs between array packages: how an output is made, and on which stream work runs.
+"""What differs between array packages: how memory is handed over, and on which stream work runs.
 
 No package is imported here: an array brings its own.
 """
@@ -7,53 +7,88 @@ import functools
 import sys
 
 from ingot import _core
-from ingot._errors import BY_STATUS, InvalidArgument, Unsupported
+from ingot._errors import InvalidArgument, Unsupported
 
-_core.set_exceptions(BY_STATUS)
+_FLOATS = "float32, float16, bfloat16 or float64"
+MASK = "bool (bias adds numbers)"
 
 
 class Adapter:
-    """What all packages have; view and finish are None where arrays go in and out as they are."""
+    """What all packages have. Of a package that is not known here, arrays can be read, by DLPack,
+    but not be made."""
 
-    view = None
-    finish = None
-    forward = staticmethod(_core.forward)
-    backward = staticmethod(_core.backward)
+    def view(self, name, array, element="number"):
+        """What _core takes for the argument `name`; raises where that would not be all of it.
+        element: "number", "boolean" or "int32"."""
+        return array
+
+    def output(self, name, shape, like, dtype=None):
+        """An array of like's type, or of float32: (what _core writes, None or a function that then
+        returns what the caller gets instead)."""
+        raise _not_an_array(name, like)
 
     def stream(self, _):
         return 0
+
+    run = None  # run(compute, arrays): compute(*arrays), of a package that needs to know of it
 
 
 class NumPy(Adapter):
     """ndarray. bfloat16 is ml_dtypes'; its bits are passed, NumPy exports no such type."""
 
     def __init__(self):
-        self._numpy = sys.modules["numpy"]
+        self._empty = sys.modules["numpy"].empty
 
-    def empty(self, shape, like):
-        return self._numpy.empty(shape, like.dtype)
+    def view(self, name, array, element="number"):
+        dtype = array.dtype
+        if dtype.kind == "f" and dtype.isnative or element != "number":
+            return array
+        if dtype.name == "bfloat16" and dtype.isnative:
+            return _core.Bfloat16(array.view("uint16"))
+        raise InvalidArgument(f"{name}.dtype: must be {_FLOATS} in native byte order, got {dtype}")
 
-    def empty_float32(self, shape, like):
-        return self._numpy.empty(shape, "float32")
+    def output(self, name, shape, like, dtype=None):
+        array = self._empty(shape, dtype or like.dtype)
+        view = self.view(name, array)
+        return view, None if view is array else lambda: array
 
 
-class NumPyBfloat16(NumPy):
-    def view(self, array):
-        return array.view("uint16") if array.dtype.name == "bfloat16" else array
+class Masked(Adapter):
+    def view(self, name, array, element="number"):
+        raise Unsupported(f"{name}: must be an array without a mask, got {type(array).__name__}")
 
 
 class Torch(Adapter):
+    """Tensors that are computed on where ingot.torch is not: on a device that was named, or beside
+    arrays of another package."""
+
     def __init__(self):
         self._torch = sys.modules["torch"]
 
-    def empty(self, shape, like):
-        return self._torch.empty(shape, dtype=like.dtype, device=like.device)
+    def view(self, name, tensor, element="number"):
+        torch = self._torch
+        derived = tensor.requires_grad and torch.is_grad_enabled()
+        if derived or torch.autograd.forward_ad._current_level >= 0:
+            raise Unsupported(
+                f"{name}: must not be differentiated here; ingot.torch.attention does it, where q, "
+                "k and v are all PyTorch's and no device is named"
+            )
+        if tensor.layout is not torch.strided:
+            raise Unsupported(f"{name}: must be a dense tensor, got layout {tensor.layout}")
+        if tensor.numel() > 0:
+            last = sum((n - 1) * s for n, s in zip(tensor.shape, tensor.stride(), strict=True))
+            needed = (tensor.storage_offset() + last + 1) * tensor.element_size()
+            if tensor.untyped_storage().nbytes() < needed:
+                raise InvalidArgument(
+                    f"{name}: must have a storage of at least {needed} bytes, got "
+                    f"{tensor.untyped_storage().nbytes()}"
+                )
+        return tensor.resolve_neg()
 
-    def empty_float32(self, shape, like):
-        return self._torch.empty(shape, dtype=self._torch.float32, device=like.device)
-
-    def view(self, tensor):
-        return tensor.detach() if tensor.requires_grad else tensor
+    def output(self, name, shape, like, dtype=None):
+        dtype = like.dtype if dtype is None else self._torch.float32
+        tensor = self._torch.empty(shape, dtype=dtype, device=like.device)
+        return tensor, None
 
     def stream(self, tensor):
         if tensor.is_cuda:
@@ -61,33 +96,14 @@ class Torch(Adapter):
         return 0
 
 
-class TorchMps(Torch):
-    """Tensors on Apple's GPU: work is encoded into PyTorch's own command buffer."""
-
-    def __init__(self):
-        super().__init__()
-        from ingot import _torch_mps
-
-        self.view, self._encode = _torch_mps.view, _torch_mps.encode
-
-    def forward(self, *arguments):
-        self._encode(lambda commands: _core.forward(*arguments[:-1], commands))
-
-    def backward(self, *arguments):
-        self._encode(lambda commands: _core.backward(*arguments[:-1], commands))
-
-
 class CuPy(Adapter):
     def __init__(self):
         self._cupy = sys.modules["cupy"]
 
-    def empty(self, shape, like):
+    def output(self, name, shape, like, dtype=None):
         with like.device:
-            return self._cupy.empty(shape, like.dtype)
-
-    def empty_float32(self, shape, like):
-        with like.device:
-            return self._cupy.empty(shape, "float32")
+            array = self._cupy.empty(shape, dtype or like.dtype)
+        return array, None
 
     def stream(self, array):
         return self._cupy.cuda.get_current_stream(array.device.id).ptr
@@ -101,27 +117,18 @@ class Jax(Adapter):
         self._jax = sys.modules["jax"]
         import numpy
 
-        self._numpy = numpy
+        self._numpy, self._host = numpy, NumPy()
 
-    def _check(self, like):
-        if isinstance(like, self._jax.core.Tracer):
-            raise Unsupported("q: is traced by JAX; use ingot.jax.attention")
-        if next(iter(like.devices())).platform != "cpu":
-            raise Unsupported("q: is on a GPU of JAX; use ingot.jax.attention")
+    def view(self, name, array, element="number"):
+        if isinstance(array, self._jax.core.Tracer):
+            raise Unsupported(f"{name}: is traced by JAX; use ingot.jax.attention")
+        if next(iter(array.devices())).platform != "cpu":
+            raise Unsupported(f"{name}: is on a GPU of JAX; use ingot.jax.attention")
+        return self._host.view(name, self._numpy.asarray(array), element)
 
-    def empty(self, shape, like):
-        self._check(like)
-        return self._numpy.empty(shape, like.dtype)
-
-    def empty_float32(self, shape, like):
-        return self._numpy.empty(shape, "float32")
-
-    def view(self, array):
-        array = self._numpy.asarray(array)
-        return array.view("uint16") if array.dtype.name == "bfloat16" else array
-
-    def finish(self, array, _):
-        return self._jax.numpy.asarray(array)
+    def output(self, name, shape, like, dtype=None):
+        array = self._numpy.empty(shape, dtype or like.dtype)
+        return self._host.view(name, array), lambda: self._jax.numpy.asarray(array)
 
 
 class Mlx(Adapter):
@@ -133,76 +140,82 @@ class Mlx(Adapter):
 
         self._numpy = numpy
 
-    def empty(self, shape, like):
-        names = {"float32": "float32", "float16": "float16", "bfloat16": "uint16"}
-        name = str(like.dtype).rpartition(".")[2]
-        if name not in names:
-            raise InvalidArgument(
-                f"dtype: must be float32, float16 or bfloat16 with MLX, got {name}"
-            )
-        return self._numpy.empty(shape, names[name])
+    def view(self, name, array, element="number"):
+        mlx = self._mlx
+        is_bfloat16 = array.dtype == mlx.bfloat16
+        known = {"boolean": (mlx.bool_,), "int32": (mlx.int32,)}
+        if array.dtype not in known.get(element, (mlx.float32, mlx.float16, mlx.bfloat16)):
+            rule = {"boolean": MASK, "int32": "int32"}.get(element, "float32, float16 or bfloat16")
+            raise InvalidArgument(f"{name}.dtype: must be {rule} with MLX, got {array.dtype}")
+        try:
+            host = self._numpy.asarray(array.view(mlx.uint16) if is_bfloat16 else array)
+        except (RuntimeError, ValueError) as error:
+            raise Unsupported(f"{name}: must have values, not be traced by MLX: {error}") from None
+        return _core.Bfloat16(host) if is_bfloat16 else host
 
-    def empty_float32(self, shape, like):
-        return self._numpy.empty(shape, "float32")
+    def output(self, name, shape, like, dtype=None):
+        mlx = self._mlx
+        if dtype is None and like.dtype == mlx.bfloat16:
+            bits = self._numpy.empty(shape, "uint16")
+            return _core.Bfloat16(bits), lambda: mlx.array(bits).view(mlx.bfloat16)
+        array = self._numpy.empty(shape, dtype or str(like.dtype).rpartition(".")[2])
+        return array, lambda: mlx.array(array)
 
-    def view(self, array):
-        if isinstance(array, self._numpy.ndarray):
-            return array
-        if array.dtype == self._mlx.bfloat16:
-            array = array.view(self._mlx.uint16)
-        return self._numpy.asarray(array)
+    def run(self, compute, arrays):
+        """MLX does not tell which arrays it differentiates, and those computed outside of it are
+        constants to it: it is told that there is no derivative."""
+        array = self._mlx.array
+        own = [i for i, x in enumerate(arrays) if isinstance(x, array)]
+        results = []
 
-    def finish(self, array, _):
-        if array.dtype == "uint16":
-            return self._mlx.array(array).view(self._mlx.bfloat16)
-        return self._mlx.array(array)
+        @self._mlx.custom_function
+        def run(*given):
+            every = list(arrays)
+            for i, x in zip(own, given, strict=True):
+                every[i] = x
+            results[:] = compute(*every)
+            return tuple(x for x in results if isinstance(x, array))
+
+        def refuse(*_):
+            raise Unsupported("q, k, v: must not be differentiated here; use ingot.mlx.attention")
+
+        run.vjp(refuse)
+        run.jvp(refuse)
+        made = iter(run(*(arrays[i] for i in own)))
+        return tuple(next(made) if isinstance(x, array) else x for x in results)
 
 
 _PACKAGES = {"torch": Torch, "cupy": CuPy, "jaxlib": Jax, "jax": Jax, "mlx": Mlx}
-_adapters: dict[type, Adapter] = {}
 
 
-def adapter_of(q):
-    """The adapter of the package that q is of."""
-    kind = type(q)
-    adapter = _adapters.get(kind)
-    if adapter is None:
-        adapter = _adapters[kind] = _make_adapter(kind)
-    if type(adapter) is NumPy:
-        return _numpy_adapter(adapter, q)
-    if type(adapter) is Torch and q.is_mps:
-        return _mps_adapter()
+def adapter_of(name, array):
+    """The adapter of the package that an argument is of; raises where it is of none."""
+    adapter = any_adapter_of(array)
+    if type(adapter) is Adapter:
+        raise _not_an_array(name, array)
     return adapter
 
 
-def _make_adapter(kind):
+def any_adapter_of(array):
+    """The adapter of the package that an array is of."""
+    return adapter_of_type(type(array))
+
+
+@functools.lru_cache(maxsize=64)  # types may be made again and again
+def adapter_of_type(kind):
     for base in kind.__mro__:
         root = base.__module__.partition(".")[0]
+        if root == "numpy" and base.__name__ == "MaskedArray":
+            return Masked()
         if root == "numpy" and base.__name__ == "ndarray":
             return NumPy()
-        if root in _PACKAGES:
+        if root in _PACKAGES and hasattr(base, "shape"):
             return _PACKAGES[root]()
-    name = f"{kind.__module__}.{kind.__name__}"
-    raise InvalidArgument(f"q: must be an array of NumPy, PyTorch, JAX, CuPy or MLX, got {name}")
+    return Adapter()
 
 
-@functools.cache
-def _mps_adapter():
-    return TorchMps()
-
-
-_bfloat16_adapter = None
-
-
-def _numpy_adapter(adapter, q):
-    dtype = q.dtype
-    if dtype.kind == "f" and dtype.isnative:
-        return adapter
-    if dtype.name == "bfloat16":
-        global _bfloat16_adapter
-        if _bfloat16_adapter is None:
-            _bfloat16_adapter = NumPyBfloat16()
-        return _bfloat16_adapter
-    raise InvalidArgument(
-        f"q.dtype: must be float32, float16, bfloat16 or float64 in native byte order, got {dtype}"
+def _not_an_array(name, array):
+    kind = f"{type(array).__module__}.{type(array).__name__}"
+    return InvalidArgument(
+        f"{name}: must be an array of NumPy, PyTorch, JAX, CuPy or MLX, got {kind}"
     )

@@ -6,16 +6,32 @@ from typing import Any
 version: str
 
 class MetalTensor:
-    """A tensor in an MTLBuffer, of 3 or 4 dimensions; offset in bytes, strides in elements."""
+    """A tensor in an MTLBuffer, of at most 4 dimensions; offset in bytes, strides in elements."""
 
     def __init__(
         self, buffer: int, offset: int, dtype: str, shape: Sequence[int], strides: Sequence[int]
     ) -> None: ...
 
+class Bfloat16:
+    def __init__(self, bits: Any) -> None: ...
+
 def set_num_threads(num_threads: int) -> None: ...
 def use_openmp_of(library: str) -> bool: ...
-def set_exceptions(types: tuple[type[Exception], ...]) -> None: ...
+def set_exceptions(types: tuple[type[Exception], ...]) -> tuple[type[Exception], ...]: ...
 def devices() -> list[tuple[str, str]]: ...
+def jax_check(
+    shape: list[int],
+    dtypes: list[str],
+    arrays: list[tuple[list[int], str] | None],
+    dropout: float,
+    causal: int,
+    window_left: int,
+    window_right: int,
+    scale: float,
+    softcap: float,
+    precision: int,
+    workspace_limit: int,
+) -> None: ...
 def jax_handlers() -> tuple[tuple[str, str, Any], ...]: ...
 def forward(
     q: Any,
@@ -23,6 +39,7 @@ def forward(
     v: Any,
     o: Any,
     lse: Any,
+    parts: tuple[Any, ...] | None,
     causal: int,
     window_left: int,
     window_right: int,
@@ -43,6 +60,9 @@ def backward(
     dq: Any,
     dk: Any,
     dv: Any,
+    dbias: Any,
+    dsinks: Any,
+    parts: tuple[Any, ...] | None,
     causal: int,
     window_left: int,
     window_right: int,

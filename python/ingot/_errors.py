@@ -1,5 +1,7 @@
 """The exceptions of ingot, one for each status of its C interface."""
 
+from ingot import _core
+
 
 class Error(Exception):
     """Base of all. The text is one line that names the argument, the rule and the value."""
@@ -33,8 +35,21 @@ class Cancelled(Error, RuntimeError):
     """The call was ended early."""
 
 
-# By ingot_status; 0 is no error.
-BY_STATUS = (
+# By ingot_status; 0 is no error. If an interpreter imports this a second time, the classes stay the
+# first ones, so that whoever has these catches what is raised.
+BY_STATUS = _core.set_exceptions(
+    (
+        Error,
+        InvalidArgument,
+        Unsupported,
+        OutOfMemory,
+        CompileFailed,
+        DeviceError,
+        Internal,
+        Cancelled,
+    )
+)
+(
     Error,
     InvalidArgument,
     Unsupported,
@@ -43,4 +58,4 @@ BY_STATUS = (
     DeviceError,
     Internal,
     Cancelled,
-)
+) = BY_STATUS

@@ -36,6 +36,14 @@ def view(tensor):
     )
 
 
+def views(arguments):
+    """The arguments of a call with a view for each tensor; parts are a tuple among them."""
+    return tuple(
+        view(x) if isinstance(x, torch.Tensor) else views(x) if isinstance(x, tuple) else x
+        for x in arguments
+    )
+
+
 def encode(call):
     """Runs call(command buffer) on PyTorch's dispatch queue and waits until it has encoded."""
     get_command_buffer, get_dispatch_queue, dispatch_sync_f = _functions()

@@ -5,10 +5,11 @@ from typing import Literal, overload
 from torch import Tensor
 from torch.nn.attention.bias import CausalBias
 
-from ingot import Causal, Precision, Window
+from ingot import Causal, Precision, Seed, Window
 
 __all__ = [
     "attention",
+    "fallbacks",
     "ragged_attention",
     "register_flash_attention",
     "scaled_dot_product_attention",
@@ -26,6 +27,13 @@ def attention(
     scale: float | None = None,
     softcap: float | None = None,
     precision: Precision = None,
+    mask: Tensor | None = None,
+    bias: Tensor | None = None,
+    alibi_slopes: Tensor | None = None,
+    sinks: Tensor | None = None,
+    dropout: float = 0.0,
+    seed: Seed | Tensor = None,
+    prefix_len: Tensor | None = None,
     workspace_limit: int | None = None,
     return_lse: Literal[False] = False,
 ) -> Tensor: ...
@@ -40,6 +48,13 @@ def attention(
     scale: float | None = None,
     softcap: float | None = None,
     precision: Precision = None,
+    mask: Tensor | None = None,
+    bias: Tensor | None = None,
+    alibi_slopes: Tensor | None = None,
+    sinks: Tensor | None = None,
+    dropout: float = 0.0,
+    seed: Seed | Tensor = None,
+    prefix_len: Tensor | None = None,
     workspace_limit: int | None = None,
     return_lse: Literal[True],
 ) -> tuple[Tensor, Tensor]: ...
@@ -86,4 +101,5 @@ def scaled_dot_product_attention(
     fallback: Literal["torch"] | None = None,
 ) -> Tensor: ...
 def sdpa(fallback: Literal["torch"] | None = None) -> AbstractContextManager[None]: ...
-def register_flash_attention() -> bool: ...
+def register_flash_attention(fallback: Literal["torch"] | None = None) -> bool: ...
+def fallbacks() -> dict[str, int]: ...

@@ -3,7 +3,7 @@
 #include <nanobind/stl/string.h>
 
 #include <algorithm>
-#include <unordered_map>
+#include <iterator>
 #include <utility>
 
 #include "errors.hpp"
@@ -11,62 +11,58 @@
 namespace ingot_python {
 namespace {
 
-/// DLPack's table of functions behind a type's `__dlpack_c_exchange_api__` (DLPack 1.3).
-struct ExchangeApi {
-  struct {
-    std::uint32_t major, minor;
-    void* earlier;
-  } header;
-  void* allocate;
-  void* managed_from_object;
-  void* managed_to_object;
-  int (*borrow)(void* object, nb::dlpack::dltensor* out);
-  void* current_work_stream;
-};
+constexpr const char* dtypes = "float32, float16, bfloat16 or float64";
 
-/// Null where the type has none, or one of another major version. Types are few and long-lived.
-const ExchangeApi* exchange_of(PyTypeObject* type) {
-  static auto* const known = new std::unordered_map<PyTypeObject*, const ExchangeApi*>;
-  const auto [entry, inserted] = known->try_emplace(type, nullptr);
-  if (!inserted) return entry->second;
-  Py_INCREF(reinterpret_cast<PyObject*>(type));  // its address must not be used again
-  const nb::object capsule = nb::getattr(nb::handle(reinterpret_cast<PyObject*>(type)),
-                                         "__dlpack_c_exchange_api__", nb::none());
-  if (!PyCapsule_CheckExact(capsule.ptr())) return nullptr;
-  const void* pointer = PyCapsule_GetPointer(capsule.ptr(), "dlpack_exchange_api");
-  if (pointer == nullptr) {
-    PyErr_Clear();
-    return nullptr;
-  }
-  const auto* api = static_cast<const ExchangeApi*>(pointer);
-  if (api->header.major != 1 || api->borrow == nullptr) return nullptr;
-  return entry->second = api;
+/// "int32", or the code where it has no common name.
+std::string name_of(dlpack::Dtype dtype) {
+  constexpr const char* names[] = {"int",
+                                   "uint",
+                                   "float",
+                                   "opaque",
+                                   "bfloat",
+                                   "complex",
+                                   "bool",
+                                   "float8_e3m4",
+                                   "float8_e4m3",
+                                   "float8_e4m3b11fnuz",
+                                   "float8_e4m3fn",
+                                   "float8_e4m3fnuz",
+                                   "float8_e5m2",
+                                   "float8_e5m2fnuz",
+                                   "float8_e8m0fnu",
+                                   "float6_e2m3fn",
+                                   "float6_e3m2fn",
+                                   "float4_e2m1fn",
+                                   "bcomplex"};
+  const bool known = dtype.code < std::size(names);
+  std::string text = known ? names[dtype.code] : "DLPack's type " + std::to_string(dtype.code);
+  const bool sized = dtype.code < 6 || dtype.code == 18;
+  if (sized) text += std::to_string(dtype.bits);
+  if (dtype.lanes != 1) text += " in vectors of " + std::to_string(dtype.lanes);
+  return text;
 }
 
-/// 16-bit unsigned numbers are the bits of bfloat16: NumPy has no such type, and the Python side
-/// has looked at the array's own dtype.
-ingot_dtype dtype_of(nb::dlpack::dtype dtype, const char* argument) {
-  const auto code = static_cast<nb::dlpack::dtype_code>(dtype.code);
-  if (dtype.lanes == 1 && code == nb::dlpack::dtype_code::Float) {
+/// bits_of_bfloat16: the array is a Bfloat16's.
+ingot_dtype dtype_of(dlpack::Dtype dtype, const char* argument, Element element,
+                     bool bits_of_bfloat16) {
+  if (element == Element::boolean) {
+    if (dtype.lanes == 1 && dtype.code == dlpack::code_bool && dtype.bits == 8) return dtype_bool;
+    wrong_dtype(argument, element, name_of(dtype));
+  }
+  if (element == Element::int32) {
+    if (dtype.lanes == 1 && dtype.code == dlpack::code_int && dtype.bits == 32) return dtype_int32;
+    wrong_dtype(argument, element, name_of(dtype));
+  }
+  if (dtype.lanes == 1 && dtype.code == dlpack::code_float && !bits_of_bfloat16) {
     if (dtype.bits == 32) return INGOT_F32;
     if (dtype.bits == 16) return INGOT_F16;
     if (dtype.bits == 64) return INGOT_F64;
   }
-  const bool bits_16 = dtype.lanes == 1 && dtype.bits == 16;
-  if (bits_16 && (code == nb::dlpack::dtype_code::Bfloat || code == nb::dlpack::dtype_code::UInt)) {
-    return INGOT_BF16;
-  }
-  invalid(std::string(argument) +
-          ".dtype: must be float32, float16, bfloat16 or float64, got DLPack code " +
-          std::to_string(dtype.code) + " with " + std::to_string(dtype.bits) + " bits");
-}
-
-void require_rank(std::size_t rank, std::size_t got, const char* argument) {
-  if (got == rank) return;
-  invalid(std::string(argument) + ": must have " + std::to_string(rank) +
-          (rank == 4 ? " dimensions (batch, heads, seqlen, head_dim), got "
-                     : " dimensions (batch, heads, seqlen), got ") +
-          std::to_string(got));
+  const auto bfloat16 = bits_of_bfloat16 ? dlpack::code_uint : dlpack::code_bfloat;
+  if (dtype.lanes == 1 && dtype.code == bfloat16 && dtype.bits == 16) return INGOT_BF16;
+  if (!bits_of_bfloat16) wrong_dtype(argument, element, name_of(dtype));
+  invalid(std::string(argument) + ".dtype: must be uint16, the bits of bfloat16, got " +
+          name_of(dtype));
 }
 
 /// In Metal's memory DLPack's data is a buffer, and not every package says where in it.
@@ -77,27 +73,49 @@ void require_addresses(int device_type, const char* argument) {
                                "tensors are taken by ingot.torch.attention");
 }
 
-View borrowed_view(const ExchangeApi& api, nb::handle array, const char* argument,
-                   std::size_t rank) {
-  nb::dlpack::dltensor source{};
-  if (api.borrow(array.ptr(), &source) != 0) throw nb::python_error();
-  require_rank(rank, static_cast<std::size_t>(source.ndim), argument);
-  require_addresses(source.device.device_type, argument);
+View view_of(const dlpack::Tensor& tensor, const char* argument, Ranks ranks, Element element,
+             bool bits_of_bfloat16) {
+  require_rank(ranks, tensor.ndim, argument);
   View view;
-  view.dtype = dtype_of(source.dtype, argument);
-  view.device_type = source.device.device_type;
-  view.device_id = source.device.device_id;
-  view.tensor.data = static_cast<char*>(source.data) + source.byte_offset;
-  std::int64_t packed = 1;  // stride of a dimension where the array is contiguous and names none
-  for (std::size_t i = rank; i-- > 0;) {
-    view.shape[i] = source.shape[i];
-    view.tensor.stride[i] = source.strides != nullptr ? source.strides[i] : packed;
-    packed *= source.shape[i];
+  view.rank = static_cast<std::size_t>(tensor.ndim);
+  require_addresses(tensor.device.type, argument);
+  view.dtype = dtype_of(tensor.dtype, argument, element, bits_of_bfloat16);
+  view.device_type = tensor.device.type;
+  view.device_id = tensor.device.id;
+  if (tensor.data != nullptr) {
+    view.tensor.data = static_cast<char*>(tensor.data) + tensor.byte_offset;
+  }
+  std::uint64_t packed = 1;  // stride of a dimension where the array is contiguous and names none;
+                             // wraps only for shapes that no problem may have
+  for (std::size_t i = view.rank; i-- > 0;) {
+    view.shape[i] = tensor.shape[i];
+    view.tensor.stride[i] =
+        tensor.strides != nullptr ? tensor.strides[i] : static_cast<std::int64_t>(packed);
+    packed *= static_cast<std::uint64_t>(tensor.shape[i]);
   }
   return view;
 }
 
 }  // namespace
+
+void wrong_dtype(const char* argument, Element element, const std::string& got) {
+  const char* const rule = element == Element::boolean ? "bool (bias adds numbers)"
+                           : element == Element::int32 ? "int32"
+                                                       : dtypes;
+  invalid(std::string(argument) + ".dtype: must be " + rule + ", got " + got);
+}
+
+void require_rank(Ranks ranks, std::int64_t got, const char* argument) {
+  const auto [least, most] = ranks;
+  if (got >= least && got <= most) return;
+  const std::string number = std::to_string(most);
+  const std::string rule = least < most ? "from " + std::to_string(least) + " to " + number
+                           : least == 1 ? "1 dimension"
+                           : least == 3 ? "3 dimensions (batch, heads, seqlen)"
+                                        : "4 dimensions (batch, heads, seqlen, head_dim)";
+  invalid(std::string(argument) + ": must have " + rule + (least < most ? " dimensions" : "") +
+          ", got " + std::to_string(got));
+}
 
 std::string shape_text(const std::array<std::int64_t, 4>& shape, std::size_t rank) {
   std::string text = "(";
@@ -107,61 +125,79 @@ std::string shape_text(const std::array<std::int64_t, 4>& shape, std::size_t ran
   return text + ")";
 }
 
+std::string device_text(const View& view) {
+  const std::string id = ":" + std::to_string(view.device_id);
+  if (view.device_type == device_cpu) return "cpu";
+  if (view.device_type == device_cuda) return "cuda" + id;
+  if (view.device_type == device_cuda_host) return "cpu (pinned for CUDA)";
+  if (view.device_type == device_metal) return "metal" + id;
+  return "DLPack device type " + std::to_string(view.device_type) + id;
+}
+
 MetalTensor::MetalTensor(std::uintptr_t buffer, std::size_t offset, const std::string& dtype,
                          const std::vector<std::int64_t>& shape,
-                         const std::vector<std::int64_t>& strides)
-    : rank(shape.size()) {
+                         const std::vector<std::int64_t>& strides) {
+  const std::size_t rank = shape.size();
   if (buffer == 0) invalid("buffer: must be an MTLBuffer, got 0");
   if (rank > view.shape.size() || strides.size() != rank) {
     invalid("shape, strides: must have the same number of dimensions, at most 4, got " +
             std::to_string(rank) + " and " + std::to_string(strides.size()));
   }
   view.slice = {reinterpret_cast<void*>(buffer), offset};
-  view.dtype = dtype_named(dtype, "dtype");
+  view.rank = rank;
+  view.dtype = dtype == "bool"    ? dtype_bool
+               : dtype == "int32" ? dtype_int32
+                                  : dtype_named(dtype, "dtype");
   view.device_type = device_metal;
   std::copy(shape.begin(), shape.end(), view.shape.begin());
   std::copy(strides.begin(), strides.end(), view.tensor.stride);
 }
 
 ingot_dtype dtype_named(const std::string& name, const char* argument) {
-  constexpr std::pair<const char*, ingot_dtype> types[] = {{"float32", INGOT_F32},
-                                                           {"float16", INGOT_F16},
-                                                           {"bfloat16", INGOT_BF16},
-                                                           {"float64", INGOT_F64}};
-  for (const auto& [text, dtype] : types) {
-    if (name == text) return dtype;
+  for (const ingot_dtype dtype : {INGOT_F32, INGOT_F16, INGOT_BF16, INGOT_F64}) {
+    if (name == dtype_text(dtype)) return dtype;
   }
-  invalid(std::string(argument) + ": must be float32, float16, bfloat16 or float64, got " + name);
+  invalid(std::string(argument) + ": must be " + dtypes + ", got " + name);
 }
 
-View view_of(nb::handle array, const char* argument, std::size_t rank, Access access) {
-  if (const ExchangeApi* api = exchange_of(Py_TYPE(array.ptr()))) {
-    return borrowed_view(*api, array, argument, rank);
-  }
+const char* dtype_text(ingot_dtype dtype) {
+  if (dtype == dtype_bool) return "bool";
+  if (dtype == dtype_int32) return "int32";
+  constexpr const char* names[] = {"none", "float32", "float16", "bfloat16", "float64"};
+  return names[dtype];
+}
+
+View Arrays::any(nb::handle array, const char* argument, Ranks ranks, Element element,
+                 Access access) {
   if (nb::isinstance<MetalTensor>(array)) {
-    const auto& tensor = *nb::inst_ptr<MetalTensor>(array);
-    require_rank(rank, tensor.rank, argument);
-    return tensor.view;
+    const View& view = nb::inst_ptr<MetalTensor>(array)->view;
+    require_rank(ranks, static_cast<std::int64_t>(view.rank), argument);
+    const bool fits = element == Element::boolean ? view.dtype == dtype_bool
+                      : element == Element::int32 ? view.dtype == dtype_int32
+                                                  : view.dtype < dtype_bool;
+    if (fits) return view;
+    wrong_dtype(argument, element, dtype_text(view.dtype));
   }
-  View view;
-  if (!nb::try_cast(array, view.owner)) {
-    invalid(std::string(argument) + ": must be an array that speaks DLPack, got " +
-            nb::cast<std::string>(nb::str(array.type())));
-  }
-  if (nb::ndarray<> writable; access == Access::write && !nb::try_cast(array, writable)) {
-    invalid(std::string(argument) + ": must be writable, got a read-only array");
-  }
-  require_rank(rank, view.owner.ndim(), argument);
-  require_addresses(view.owner.device_type(), argument);
-  view.dtype = dtype_of(view.owner.dtype(), argument);
-  view.device_type = view.owner.device_type();
-  view.device_id = view.owner.device_id();
-  view.tensor.data = const_cast<void*>(static_cast<const void*>(view.owner.data()));
-  for (std::size_t i = 0; i < rank; ++i) {
-    view.shape[i] = static_cast<std::int64_t>(view.owner.shape(i));
-    view.tensor.stride[i] = view.owner.stride(i);
-  }
-  return view;
+  const bool is_bfloat16 = nb::isinstance<Bfloat16>(array);
+  Lent lent = borrow(is_bfloat16 ? nb::inst_ptr<Bfloat16>(array)->bits : array, argument, access);
+  const View found = view_of(lent.tensor, argument, ranks, element, is_bfloat16);
+  if (lent.loan != nullptr) loans_.push_back(std::move(lent.loan));
+  return found;
+}
+
+View Arrays::view(nb::handle array, const char* argument, int rank, Access access) {
+  return any(array, argument, {rank, rank}, Element::number, access);
+}
+
+std::optional<View> Arrays::output(nb::handle array, const char* argument, int rank) {
+  if (array.is_none()) return std::nullopt;
+  return view(array, argument, rank, Access::write);
+}
+
+std::optional<View> Arrays::optional(nb::handle array, const char* argument, Ranks ranks,
+                                     Element element, Access access) {
+  if (array.is_none()) return std::nullopt;
+  return any(array, argument, ranks, element, access);
 }
 
 }  // namespace ingot_python

@@ -1,76 +1,26 @@
 #include "calls.hpp"
 
-#include <condition_variable>
+#include <cmath>
+#include <cstdio>
 #include <cstring>
-#include <list>
-#include <memory>
-#include <mutex>
 #include <optional>
-#include <thread>
 #include <utility>
 #include <vector>
 
 #include "errors.hpp"
-#include "openmp.hpp"
+#include "part_tensors.hpp"
 #include "parts.hpp"
-#include "shared_context.hpp"
+#include "plans.hpp"
+#include "submit.hpp"
 
 namespace ingot_python {
 namespace {
-
-ingot_context* context() {
-  ingot_context* handle = nullptr;
-  check(shared_context(&handle));
-  return handle;
-}
-
-struct PlanDeleter {
-  void operator()(ingot_plan* plan) const { ingot_plan_destroy(plan); }
-};
-using PlanHandle = std::shared_ptr<ingot_plan>;
-
-struct CachedPlan {
-  ingot_context* context;
-  std::string device;
-  ingot_problem problem;
-  PlanHandle plan;
-};
-
-/// The plans used last, latest first; reached with the interpreter's lock.
-PlanHandle plan_for(const std::string& device, const ingot_problem& problem) {
-  static auto* const plans = new std::list<CachedPlan>;
-  constexpr std::size_t capacity = 64;
-  ingot_context* const current = context();
-  for (auto entry = plans->begin(); entry != plans->end(); ++entry) {
-    if (std::memcmp(&entry->problem, &problem, sizeof problem) == 0 && entry->context == current &&
-        entry->device == device) {
-      if (entry != plans->begin()) plans->splice(plans->begin(), *plans, entry);
-      return plans->front().plan;
-    }
-  }
-  ingot_plan* made = nullptr;
-  check(ingot_plan_create(current, device.c_str(), &problem, &made));
-  plans->push_front({current, device, problem, PlanHandle(made, PlanDeleter{})});
-  if (plans->size() > capacity) plans->pop_back();
-  return plans->front().plan;
-}
 
 void require_shape(const View& view, const char* argument, std::size_t rank,
                    const std::array<std::int64_t, 4>& shape) {
   if (view.shape != shape) {
     invalid(std::string(argument) + ".shape: must be " + shape_text(shape, rank) + ", got " +
             shape_text(view.shape, rank));
-  }
-}
-
-void require_dtype(const View& view, const char* argument, ingot_dtype dtype, const char* rule) {
-  if (view.dtype != dtype) invalid(std::string(argument) + ".dtype: must be " + rule);
-}
-
-void require_device(const View& view, const char* argument, const View& q) {
-  if (view.device_type != q.device_type || view.device_id != q.device_id) {
-    invalid(std::string(argument) + ": must be on the device of q, got DLPack device (" +
-            std::to_string(view.device_type) + ", " + std::to_string(view.device_id) + ")");
   }
 }
 
@@ -90,16 +40,20 @@ std::string chosen_device(const View& q, const std::string& named) {
   return device;
 }
 
-/// Points into `view` where it is a slice, so `view` must outlive the call.
-ingot_tensor tensor_of(View& view) {
-  ingot_tensor tensor = view.tensor;
-  if (view.slice.buffer != nullptr) tensor.data = &view.slice;
-  return tensor;
-}
-
 /// All tensors of a call are on the device of q, so all are slices or none is.
 ingot_memory memory_of(const View& q) {
   return q.slice.buffer != nullptr ? INGOT_MEMORY_METAL_SLICE : INGOT_MEMORY_ADDRESS;
+}
+
+/// 0 is the default, so a number may not become 0 on its way.
+float narrowed(double number, const char* argument) {
+  const auto narrow = static_cast<float>(number);
+  if ((narrow == 0) != (number == 0) || std::isinf(narrow) != std::isinf(number)) {
+    char text[32];
+    std::snprintf(text, sizeof text, "%g", number);
+    invalid(std::string(argument) + ": must be a number of float32, got " + text);
+  }
+  return narrow;
 }
 
 ingot_problem problem_of(const View& q, const View& k, const View& v, const Options& options) {
@@ -119,8 +73,8 @@ ingot_problem problem_of(const View& q, const View& k, const View& v, const Opti
   p.causal = options.causal;
   p.window_left = options.window_left;
   p.window_right = options.window_right;
-  p.scale = static_cast<float>(options.scale);
-  p.softcap = static_cast<float>(options.softcap);
+  p.scale = narrowed(options.scale, "scale");
+  p.softcap = narrowed(options.softcap, "softcap");
   p.precision = options.precision;
   p.workspace_limit = options.workspace_limit;
   require_shape(k, "k", 4, {p.batch, p.num_heads_kv, p.seqlen_k, p.head_dim});
@@ -128,98 +82,6 @@ ingot_problem problem_of(const View& q, const View& k, const View& v, const Opti
   require_device(k, "k", q);
   require_device(v, "v", q);
   return p;
-}
-
-double multiply_adds(const ingot_problem& p) {
-  return static_cast<double>(p.batch * p.num_heads) * static_cast<double>(p.seqlen_q) *
-         static_cast<double>(p.seqlen_k) * static_cast<double>(p.head_dim + p.head_dim_v);
-}
-
-/// A call of some length runs on a thread of its own, so that this one can look for Ctrl-C; the
-/// library is then asked to end early. Must be called with the interpreter's lock.
-template <class F>
-void run_interruptible(std::int32_t& cancel, F&& f) {
-  std::mutex mutex;
-  std::condition_variable ended;
-  bool done = false;
-  ingot_status status = INGOT_OK;
-  std::string text;
-  const int threads = openmp_threads();
-  std::thread worker([&] {
-    const OpenmpThreads same(threads);
-    const ingot_status result = f();
-    const std::lock_guard lock(mutex);
-    status = result;
-    if (result != INGOT_OK) text = ingot_last_error();
-    done = true;
-    ended.notify_one();
-  });
-  bool interrupted = false;
-  const auto wait = [&] {
-    const nb::gil_scoped_release unlocked;
-    std::unique_lock lock(mutex);
-    return ended.wait_for(lock, std::chrono::milliseconds(50), [&] { return done; });
-  };
-  while (!wait()) {
-    if (!interrupted && PyErr_CheckSignals() != 0) {
-      interrupted = true;
-      __atomic_store_n(&cancel, 1, __ATOMIC_RELAXED);
-    }
-  }
-  worker.join();
-  if (interrupted) throw nb::python_error();
-  if (status != INGOT_OK) raise(status, text);
-}
-
-/// A pass that is ready: its views must outlive it, for args may point into them.
-template <class Args>
-struct Prepared {
-  double multiply_adds = 0;
-  bool on_cpu = false;
-  PlanHandle plan;
-  Args args;
-};
-
-constexpr double long_call = 5e9;  ///< multiply-adds: tenths of a second
-
-template <class F>
-void finish(bool is_long, std::int32_t& cancel, F&& call) {
-  if (is_long) return run_interruptible(cancel, call);
-  ingot_status status = INGOT_OK;
-  {
-    const nb::gil_scoped_release unlocked;
-    status = call();
-  }
-  check(status);
-}
-
-/// pass: ingot_forward or ingot_backward.
-template <class Args, class F>
-void run(Prepared<Args> call, F&& pass) {
-  std::int32_t cancel = 0;
-  const bool is_long = call.on_cpu && call.multiply_adds > long_call;
-  if (is_long) call.args.submission.cancel = &cancel;
-  finish(is_long, cancel, [&] { return pass(call.plan.get(), &call.args); });
-}
-
-/// group: ingot_forward_group or ingot_backward_group.
-template <class Args, class F>
-void run_group(std::vector<Prepared<Args>> calls, F&& group) {
-  std::int32_t cancel = 0;
-  double sum = 0;
-  std::vector<const ingot_plan*> plans;
-  std::vector<const Args*> args;
-  for (const Prepared<Args>& call : calls) {
-    sum += call.on_cpu ? call.multiply_adds : 0;
-    plans.push_back(call.plan.get());
-    args.push_back(&call.args);
-  }
-  const bool is_long = sum > long_call;
-  if (is_long) {
-    for (Prepared<Args>& call : calls) call.args.submission.cancel = &cancel;
-  }
-  finish(is_long, cancel,
-         [&] { return group(plans.data(), args.data(), static_cast<std::int32_t>(calls.size())); });
 }
 
 }  // namespace
@@ -237,54 +99,78 @@ namespace {
 struct ForwardViews {
   View q, k, v, o;
   std::optional<View> lse;
+  PartViews parts;
 };
 
 struct BackwardViews {
   View q, k, v, o, lse, dout;
   std::optional<View> dq, dk, dv;
+  PartViews parts;
+  std::optional<View> dbias, dsinks;
 };
 
-std::optional<View> optional_view(nb::handle array, const char* argument, std::size_t rank) {
-  if (array.is_none()) return std::nullopt;
-  return view_of(array, argument, rank, Access::write);
+std::array<std::int64_t, 4> shape_of_o(const ingot_problem& p) {
+  return {p.batch, p.num_heads, p.seqlen_q, p.head_dim_v};
 }
 
-Prepared<ingot_forward_args> prepare(ForwardViews& x, const Options& options,
-                                     const std::string& device, std::uintptr_t stream) {
+void require_lse(const View& lse, const ingot_problem& p, const View& q) {
+  require_shape(lse, "lse", 3, {p.batch, p.num_heads, p.seqlen_q, 0});
+  if (lse.dtype != INGOT_F32) {
+    invalid(std::string("lse.dtype: must be float32, got ") + dtype_text(lse.dtype));
+  }
+  require_device(lse, "lse", q);
+}
+
+/// Throws unless all tensors agree with each other.
+ingot_problem problem_of(const ForwardViews& x, const Options& options) {
   ingot_problem p = problem_of(x.q, x.k, x.v, options);
-  require_shape(x.o, "o", 4, {p.batch, p.num_heads, p.seqlen_q, p.head_dim_v});
+  require_shape(x.o, "o", 4, shape_of_o(p));
   require_device(x.o, "o", x.q);
   p.o_dtype = x.o.dtype;
+  if (x.lse) require_lse(*x.lse, p, x.q);
+  add_parts(p, x.parts, x.q);
+  return p;
+}
+
+ingot_problem problem_of(const BackwardViews& x, const Options& options) {
+  ingot_problem p = problem_of(x.q, x.k, x.v, options);
+  require_shape(x.o, "o", 4, shape_of_o(p));
+  require_device(x.o, "o", x.q);
+  require_lse(x.lse, p, x.q);
+  require_shape(x.dout, "dout", 4, shape_of_o(p));
+  require_device(x.dout, "dout", x.q);
+  p.o_dtype = x.o.dtype;
+  p.dout_dtype = x.dout.dtype;
+  add_parts(p, x.parts, x.q);
+  const auto gradient = [&](const std::optional<View>& view, const char* argument,
+                            const std::optional<View>& of, ingot_dtype& dtype) {
+    if (!view) return;
+    if (!of) invalid(std::string(argument) + ": must be None, there is no " + (argument + 1));
+    require_shape(*view, argument, *of);
+    require_device(*view, argument, x.q);
+    dtype = view->dtype;
+  };
+  gradient(x.dq, "dq", x.q, p.dq_dtype);
+  gradient(x.dk, "dk", x.k, p.dk_dtype);
+  gradient(x.dv, "dv", x.v, p.dv_dtype);
+  gradient(x.dbias, "dbias", x.parts.bias, p.dbias_dtype);
+  gradient(x.dsinks, "dsinks", x.parts.sinks, p.dsinks_dtype);
+  return p;
+}
+
+ingot_forward_args args_of(ForwardViews& x) {
   ingot_forward_args args;
   ingot_forward_args_init(&args);
   args.q = tensor_of(x.q);
   args.k = tensor_of(x.k);
   args.v = tensor_of(x.v);
   args.o = tensor_of(x.o);
-  if (x.lse) {
-    require_shape(*x.lse, "lse", 3, {p.batch, p.num_heads, p.seqlen_q, 0});
-    require_dtype(*x.lse, "lse", INGOT_F32, "float32");
-    require_device(*x.lse, "lse", x.q);
-    args.lse = tensor_of(*x.lse);
-  }
-  args.submission.memory = memory_of(x.q);
-  args.submission.stream = reinterpret_cast<void*>(stream);
-  return {multiply_adds(p), in_host_memory(x.q), plan_for(chosen_device(x.q, device), p), args};
+  if (x.lse) args.lse = tensor_of(*x.lse);
+  args.parts = part_tensors(x.parts);
+  return args;
 }
 
-Prepared<ingot_backward_args> prepare(BackwardViews& x, const Options& options,
-                                      const std::string& device, std::uintptr_t stream) {
-  ingot_problem p = problem_of(x.q, x.k, x.v, options);
-  const std::array<std::int64_t, 4> out{p.batch, p.num_heads, p.seqlen_q, p.head_dim_v};
-  require_shape(x.o, "o", 4, out);
-  require_shape(x.lse, "lse", 3, {p.batch, p.num_heads, p.seqlen_q, 0});
-  require_dtype(x.lse, "lse", INGOT_F32, "float32");
-  require_shape(x.dout, "dout", 4, out);
-  require_device(x.o, "o", x.q);
-  require_device(x.lse, "lse", x.q);
-  require_device(x.dout, "dout", x.q);
-  p.o_dtype = x.o.dtype;
-  p.dout_dtype = x.dout.dtype;
+ingot_backward_args args_of(BackwardViews& x) {
   ingot_backward_args args;
   ingot_backward_args_init(&args);
   args.q = tensor_of(x.q);
@@ -293,79 +179,154 @@ Prepared<ingot_backward_args> prepare(BackwardViews& x, const Options& options,
   args.o = tensor_of(x.o);
   args.lse = tensor_of(x.lse);
   args.dout = tensor_of(x.dout);
-  const auto gradient = [&](std::optional<View>& view, const char* argument, const View& of,
-                            ingot_tensor& tensor, ingot_dtype& dtype) {
-    if (!view) return;
-    require_shape(*view, argument, 4, of.shape);
-    require_device(*view, argument, x.q);
-    tensor = tensor_of(*view);
-    dtype = view->dtype;
-  };
-  gradient(x.dq, "dq", x.q, args.dq, p.dq_dtype);
-  gradient(x.dk, "dk", x.k, args.dk, p.dk_dtype);
-  gradient(x.dv, "dv", x.v, args.dv, p.dv_dtype);
+  if (x.dq) args.dq = tensor_of(*x.dq);
+  if (x.dk) args.dk = tensor_of(*x.dk);
+  if (x.dv) args.dv = tensor_of(*x.dv);
+  args.parts = part_tensors(x.parts);
+  if (x.dbias) args.dbias = over_pairs(*x.dbias);
+  if (x.dsinks) args.dsinks = over_heads(*x.dsinks);
+  return args;
+}
+
+/// Points into the views.
+template <class Views>
+auto prepare(Views& x, const Options& options, const std::string& device, std::uintptr_t stream)
+    -> Prepared<decltype(args_of(x))> {
+  const ingot_problem p = problem_of(x, options);
+  const std::string chosen = chosen_device(x.q, device);
+  const double seconds = in_host_memory(x.q) ? seconds_of(p, chosen == "reference") : 0.0;
+  auto args = args_of(x);
   args.submission.memory = memory_of(x.q);
   args.submission.stream = reinterpret_cast<void*>(stream);
-  return {multiply_adds(p), in_host_memory(x.q), plan_for(chosen_device(x.q, device), p), args};
+  return {seconds, plan_for(chosen, p), args};
 }
 
-ForwardViews forward_views(nb::handle q, nb::handle k, nb::handle v, nb::handle o, nb::handle lse) {
-  return {view_of(q, "q", 4), view_of(k, "k", 4), view_of(v, "v", 4),
-          view_of(o, "o", 4, Access::write), optional_view(lse, "lse", 3)};
+ForwardViews forward_views(Arrays& arrays, nb::handle q, nb::handle k, nb::handle v, nb::handle o,
+                           nb::handle lse) {
+  return {arrays.view(q, "q", 4),       arrays.view(k, "k", 4),
+          arrays.view(v, "v", 4),       arrays.view(o, "o", 4, Access::write),
+          arrays.output(lse, "lse", 3), {}};
 }
 
-BackwardViews backward_views(nb::handle q, nb::handle k, nb::handle v, nb::handle o, nb::handle lse,
-                             nb::handle dout, nb::handle dq, nb::handle dk, nb::handle dv) {
-  return {view_of(q, "q", 4),         view_of(k, "k", 4),         view_of(v, "v", 4),
-          view_of(o, "o", 4),         view_of(lse, "lse", 3),     view_of(dout, "dout", 4),
-          optional_view(dq, "dq", 4), optional_view(dk, "dk", 4), optional_view(dv, "dv", 4)};
+BackwardViews backward_views(Arrays& arrays, nb::handle q, nb::handle k, nb::handle v, nb::handle o,
+                             nb::handle lse, nb::handle dout, nb::handle dq, nb::handle dk,
+                             nb::handle dv) {
+  return {arrays.view(q, "q", 4),
+          arrays.view(k, "k", 4),
+          arrays.view(v, "v", 4),
+          arrays.view(o, "o", 4),
+          arrays.view(lse, "lse", 3),
+          arrays.view(dout, "dout", 4),
+          arrays.output(dq, "dq", 4),
+          arrays.output(dk, "dk", 4),
+          arrays.output(dv, "dv", 4),
+          {},
+          std::nullopt,
+          std::nullopt};
+}
+
+void require_offsets(const ForwardViews& x) {
+  require_offsets(x.q, "q");
+  require_offsets(x.k, "k");
+  require_offsets(x.v, "v");
+  require_offsets(x.o, "o");
+  if (x.lse) require_offsets(*x.lse, "lse");
+}
+
+void require_offsets(const BackwardViews& x) {
+  require_offsets(ForwardViews{x.q, x.k, x.v, x.o, x.lse, {}});
+  require_offsets(x.dout, "dout");
+  if (x.dq) require_offsets(*x.dq, "dq");
+  if (x.dk) require_offsets(*x.dk, "dk");
+  if (x.dv) require_offsets(*x.dv, "dv");
+}
+
+void require_outputs(const ForwardViews& x) {
+  require_no_overlap(x.o, "o");
+  if (x.lse) require_no_overlap(*x.lse, "lse");
+}
+
+void require_outputs(const BackwardViews& x) {
+  if (x.dq) require_no_overlap(*x.dq, "dq");
+  if (x.dk) require_no_overlap(*x.dk, "dk");
+  if (x.dv) require_no_overlap(*x.dv, "dv");
+}
+
+ForwardViews part_of(const ForwardViews& x, const Part& part) {
+  const auto rows = [&](const auto& view) { return part_of(view, part.entries, part.queries); };
+  const auto cols = [&](const auto& view) { return part_of(view, part.entries, part.keys); };
+  return {rows(x.q), cols(x.k), cols(x.v), rows(x.o), rows(x.lse), {}};
+}
+
+BackwardViews part_of(const BackwardViews& x, const Part& part) {
+  const auto rows = [&](const auto& view) { return part_of(view, part.entries, part.queries); };
+  const auto cols = [&](const auto& view) { return part_of(view, part.entries, part.keys); };
+  return {rows(x.q),  cols(x.k),  cols(x.v),  rows(x.o), rows(x.lse),  rows(x.dout),
+          rows(x.dq), cols(x.dk), cols(x.dv), {},        std::nullopt, std::nullopt};
+}
+
+/// The parts of a call, once all of it is known to lie within its tensors: what a part says is
+/// checked against q and k, so all tensors must agree with these before anything is cut.
+template <class Views>
+std::vector<Views> parts_of(const Views& x, const std::vector<std::int64_t>& blocks,
+                            const Options& options, const std::string& device) {
+  const ingot_problem whole = problem_of(x, options);
+  require_offsets(x);
+  require_outputs(x);
+  std::vector<Views> parts;
+  for (const Part& part : parts_of(blocks, x.q, x.k)) parts.push_back(part_of(x, part));
+  if (parts.empty()) plan_for(chosen_device(x.q, device), whole);  // else each part is looked at
+  return parts;
+}
+
+/// group: ingot_forward_group or ingot_backward_group.
+template <class Views, class F>
+void run_parts(const Views& x, const std::vector<std::int64_t>& blocks, const Options& options,
+               const std::string& device, std::uintptr_t stream, F&& group) {
+  std::vector<Views> parts = parts_of(x, blocks, options, device);
+  std::vector<decltype(prepare(parts[0], options, device, stream))> calls;
+  for (Views& part : parts) calls.push_back(prepare(part, options, device, stream));
+  run_group(std::move(calls), group);
 }
 
 }  // namespace
 
 void forward(nb::handle q, nb::handle k, nb::handle v, nb::handle o, nb::handle lse,
-             const Options& options, const std::string& device, std::uintptr_t stream) {
-  ForwardViews x = forward_views(q, k, v, o, lse);
+             nb::handle parts, const Options& options, const std::string& device,
+             std::uintptr_t stream) {
+  Arrays arrays;
+  ForwardViews x = forward_views(arrays, q, k, v, o, lse);
+  x.parts = part_views(arrays, parts);
   run(prepare(x, options, device, stream), ingot_forward);
 }
 
 void backward(nb::handle q, nb::handle k, nb::handle v, nb::handle o, nb::handle lse,
-              nb::handle dout, nb::handle dq, nb::handle dk, nb::handle dv, const Options& options,
+              nb::handle dout, nb::handle dq, nb::handle dk, nb::handle dv, nb::handle dbias,
+              nb::handle dsinks, nb::handle parts, const Options& options,
               const std::string& device, std::uintptr_t stream) {
-  BackwardViews x = backward_views(q, k, v, o, lse, dout, dq, dk, dv);
+  Arrays arrays;
+  BackwardViews x = backward_views(arrays, q, k, v, o, lse, dout, dq, dk, dv);
+  x.parts = part_views(arrays, parts);
+  x.dbias = arrays.optional(dbias, "dbias", {2, 4}, Element::number, Access::write);
+  x.dsinks = arrays.optional(dsinks, "dsinks", {1, 1}, Element::number, Access::write);
   run(prepare(x, options, device, stream), ingot_backward);
 }
 
 void forward_ragged(nb::handle q, nb::handle k, nb::handle v, nb::handle o, nb::handle lse,
                     const std::vector<std::int64_t>& blocks, const Options& options,
                     const std::string& device, std::uintptr_t stream) {
-  const ForwardViews x = forward_views(q, k, v, o, lse);
-  std::vector<ForwardViews> parts;
-  for (const Part& part : parts_of(blocks, x.q, x.k)) {
-    const auto rows = [&](const auto& view) { return part_of(view, part.entries, part.queries); };
-    const auto cols = [&](const auto& view) { return part_of(view, part.entries, part.keys); };
-    parts.push_back({rows(x.q), cols(x.k), cols(x.v), rows(x.o), rows(x.lse)});
-  }
-  std::vector<Prepared<ingot_forward_args>> calls;
-  for (ForwardViews& part : parts) calls.push_back(prepare(part, options, device, stream));
-  run_group(std::move(calls), ingot_forward_group);
+  Arrays arrays;
+  const ForwardViews x = forward_views(arrays, q, k, v, o, lse);
+  run_parts(x, blocks, options, device, stream, ingot_forward_group);
 }
 
 void backward_ragged(nb::handle q, nb::handle k, nb::handle v, nb::handle o, nb::handle lse,
                      nb::handle dout, nb::handle dq, nb::handle dk, nb::handle dv,
                      const std::vector<std::int64_t>& blocks, const Options& options,
                      const std::string& device, std::uintptr_t stream) {
-  const BackwardViews x = backward_views(q, k, v, o, lse, dout, dq, dk, dv);
-  std::vector<BackwardViews> parts;
-  for (const Part& part : parts_of(blocks, x.q, x.k)) {
-    const auto rows = [&](const auto& view) { return part_of(view, part.entries, part.queries); };
-    const auto cols = [&](const auto& view) { return part_of(view, part.entries, part.keys); };
-    parts.push_back({rows(x.q), cols(x.k), cols(x.v), rows(x.o), rows(x.lse), rows(x.dout),
-                     rows(x.dq), cols(x.dk), cols(x.dv)});
-  }
-  std::vector<Prepared<ingot_backward_args>> calls;
-  for (BackwardViews& part : parts) calls.push_back(prepare(part, options, device, stream));
-  run_group(std::move(calls), ingot_backward_group);
+  Arrays arrays;
+  const BackwardViews x = backward_views(arrays, q, k, v, o, lse, dout, dq, dk, dv);
+  run_parts(x, blocks, options, device, stream, ingot_backward_group);
 }
 
 std::vector<std::tuple<std::string, std::string>> devices() {
@@ -373,7 +334,7 @@ std::vector<std::tuple<std::string, std::string>> devices() {
   check(ingot_device_count(context(), &count));
   std::vector<std::tuple<std::string, std::string>> all;
   for (std::int32_t i = 0; i < count; ++i) {
-    ingot_device_info info;
+    ingot_device_info info{};
     check(ingot_device_info_get(context(), i, &info));
     all.emplace_back(info.name, info.description);
   }

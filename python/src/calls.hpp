@@ -19,13 +19,15 @@ struct Options {
   std::int64_t workspace_limit = 0;  ///< 0: the library's own
 };
 
-/// lse may be None.
+/// lse may be None; parts: see part_views.
 void forward(nb::handle q, nb::handle k, nb::handle v, nb::handle o, nb::handle lse,
-             const Options& options, const std::string& device, std::uintptr_t stream);
+             nb::handle parts, const Options& options, const std::string& device,
+             std::uintptr_t stream);
 
-/// Of dq, dk and dv at least one is no None.
+/// Of dq, dk, dv, dbias and dsinks at least one is no None.
 void backward(nb::handle q, nb::handle k, nb::handle v, nb::handle o, nb::handle lse,
-              nb::handle dout, nb::handle dq, nb::handle dk, nb::handle dv, const Options& options,
+              nb::handle dout, nb::handle dq, nb::handle dk, nb::handle dv, nb::handle dbias,
+              nb::handle dsinks, nb::handle parts, const Options& options,
               const std::string& device, std::uintptr_t stream);
 
 /// The same for parts of the batch, as a group of calls. blocks: six numbers for each, [first

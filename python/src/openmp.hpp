@@ -2,6 +2,8 @@
 // busily after each operation would else compete with ingot's own for the cores.
 #pragma once
 
+#include <cstdint>
+
 #include <ingot/ingot.h>
 
 #include <string>

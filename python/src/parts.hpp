@@ -19,8 +19,16 @@ struct Part {
 };
 
 /// Six of `numbers` for each; raises InvalidArgument where one is not within q (batch, heads,
-/// seqlen_q, head_dim) and k, or shares a query or a key with another.
+/// seqlen_q, head_dim) and k, or shares a query or a key with another. The shapes of all other
+/// tensors must have been found to agree with q and k.
 std::vector<Part> parts_of(const std::vector<std::int64_t>& numbers, const View& q, const View& k);
+
+/// Throws InvalidArgument where the offset of an element overflows; before parts are made.
+void require_offsets(const View& whole, const char* argument);
+
+/// Throws InvalidArgument where two elements of an output have one address. The library sees this
+/// within each part only.
+void require_no_overlap(const View& whole, const char* argument);
 
 /// These entries and positions (queries or keys) of a tensor of rank 3 or 4.
 View part_of(const View& whole, Range entries, Range positions);

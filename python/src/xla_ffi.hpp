@@ -10,7 +10,16 @@ namespace ingot_python::xla {
 struct Error;             // made by XLA
 struct ExecutionContext;  // of one call
 
-enum class DataType : int { f16 = 10, f32 = 11, f64 = 12, s64 = 5, bf16 = 16 };
+enum class DataType : int {
+  pred = 1,
+  s32 = 4,
+  s64 = 5,
+  u32 = 8,
+  f16 = 10,
+  f32 = 11,
+  f64 = 12,
+  bf16 = 16
+};
 enum class ErrorCode : int { invalid_argument = 3, unimplemented = 12, internal = 13 };
 enum class Stage : int { execute = 3 };
 constexpr int attribute_is_scalar = 3;

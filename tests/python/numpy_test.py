@@ -112,7 +112,7 @@ FLOATS = "float32, float16, bfloat16 or float64"
 NATIVE = f"q.dtype: must be {FLOATS} in native byte order, got"
 DIMENSIONS = "q: must have 4 dimensions (batch, heads, seqlen, head_dim), got"
 CAUSAL = 'causal: must be None, "top_left" or "bottom_right", got'
-PAIR = "window: must be None or a pair (left, right) of numbers or None, got"
+PAIR = "window: must be None or a pair (left, right) of integers or None, got"
 LARGEST = 2**63 - 1
 
 
@@ -146,7 +146,7 @@ ERRORS = [
     (
         lambda q: (q, q.astype("int8"), q),
         {},
-        f"k.dtype: must be {FLOATS}, got DLPack code 0 with 8 bits",
+        f"k.dtype: must be {FLOATS} in native byte order, got int8",
     ),
     (
         lambda q: ([1.0], q, q),

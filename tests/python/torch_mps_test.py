@@ -87,6 +87,10 @@ def test_tensors_are_slices(library, monkeypatch):
         (q.untyped_storage().data_ptr(), 64, "float32", (2, 7, 3, 16), (384, 16, 128, 1))
     ]
     assert q.data_ptr() == made[0][0] + made[0][1]
+    made.clear()
+    mask = torch.ones(8, 8) > 0
+    assert _torch_mps.views((q, None, (mask, None, 0.5, 3))) == (None, None, (None, None, 0.5, 3))
+    assert [x[2] for x in made] == ["float32", "bool"]
 
 
 def metal_tensor(*shape, dtype="float32", buffer=0x1000):
@@ -98,11 +102,23 @@ def test_what_the_module_checks():
     q, o, lse = metal_tensor(1, 2, 8, 16), metal_tensor(1, 2, 8, 16), metal_tensor(1, 2, 8)
     options = (0, -1, -1, 0.0, 0.0, 0, 0, "", 0)
     with pytest.raises(ingot.InvalidArgument, match="k.shape: must be"):
-        _core.forward(q, metal_tensor(1, 2, 8, 8), q, o, lse, *options)
+        _core.forward(q, metal_tensor(1, 2, 8, 8), q, o, lse, None, *options)
     with pytest.raises(ingot.InvalidArgument, match="lse: must have 3 dimensions"):
-        _core.forward(q, q, q, o, o, *options)
+        _core.forward(q, q, q, o, o, None, *options)
     with pytest.raises(ingot.InvalidArgument, match="v: must be on the device of q"):
-        _core.forward(q, q, torch.empty(1, 2, 8, 16), o, lse, *options)
+        _core.forward(q, q, torch.empty(1, 2, 8, 16), o, lse, None, *options)
+    mask, lengths = metal_tensor(8, 8, dtype="bool"), metal_tensor(1, dtype="int32")
+    for i, wrong, text in (
+        (2, q, r"mask.dtype: must be bool \(bias adds numbers\), got float32"),
+        (2, metal_tensor(8, 7, dtype="bool"), "mask.shape: must broadcast to"),
+        (1, mask, "bias.dtype: must be float32, float16, bfloat16 or float64, got bool"),
+        (4, mask, "prefix_len: must have 1 dimension, got 2"),
+        (2, torch.ones(8, 8) > 0, "mask: must be on the device of q, metal:0, got cpu"),
+    ):
+        parts = [None, None, mask, None, lengths, 0.0, 0, 0, 0]
+        parts[i] = wrong
+        with pytest.raises(ingot.InvalidArgument, match=text):
+            _core.forward(q, q, q, o, lse, tuple(parts), *options)
     with pytest.raises(ingot.InvalidArgument, match="dtype: must be float32, float16, bfloat16"):
         metal_tensor(1, dtype="int8")
     with pytest.raises(ingot.InvalidArgument, match="buffer: must be an MTLBuffer, got 0"):
@@ -111,4 +127,4 @@ def test_what_the_module_checks():
         _core.MetalTensor(1, 0, "float32", [1, 2], [1])
     if not any(name.startswith("metal") for name, _ in ingot.devices()):
         with pytest.raises(ingot.InvalidArgument, match="device: must be one of .*metal:0"):
-            _core.forward(q, q, q, o, lse, *options)
+            _core.forward(q, q, q, o, lse, None, *options)

@@ -4,13 +4,16 @@
 
 Tensors are (batch, seqlen, heads, head_dim); causal is aligned bottom right; window_size is (left,
 right) with -1 for unbounded. The varlen functions take sequences that lie one after the other,
-(total, heads, head_dim), and read cu_seqlens on the host, once a tensor. What ingot does not have
-(dropout, ALiBi, rotary embedding and paged caches) raises Unsupported with the reason.
+(total, heads, head_dim), and read cu_seqlens on the host, in each call; cu_seqlens in host memory
+spares a GPU's queue the wait. alibi_slopes is (heads,) or (batch, heads), float32; dropout_p draws
+its seed from PyTorch's generator of the CPU. With either, the sequences of the varlen functions are
+computed one after the other. What ingot does not have (rotary embedding and paged caches) raises
+Unsupported with the reason.
 """
 
 import torch
 
-from ingot._errors import InvalidArgument, Unsupported
+from ingot.compat import _flash_arguments as arguments
 from ingot.torch import attention, ragged_attention
 
 __all__ = [
@@ -42,23 +45,11 @@ def flash_attn_func(
     Returns (batch, seqlen_q, heads, head_dim_v); with return_attn_probs (out, softmax_lse, None),
     where softmax_lse is (batch, heads, seqlen_q). Gradients are always deterministic.
     """
-    _refuse(dropout_p=(dropout_p, 0.0), alibi_slopes=(alibi_slopes, None))
-    for name, tensor in (("q", q), ("k", k), ("v", v)):
-        if tensor.dim() != 4:
-            raise InvalidArgument(
-                f"{name}: must have 4 dimensions (batch, seqlen, heads, head_dim), "
-                f"got {tensor.dim()}"
-            )
-    o, lse = attention(
-        q.transpose(1, 2),
-        k.transpose(1, 2),
-        v.transpose(1, 2),
-        causal="bottom_right" if causal else None,
-        window=window_size,
-        scale=softmax_scale,
-        softcap=softcap or None,
-        return_lse=True,
-    )
+    arguments.tensors(q, k, v, ("batch", "seqlen", "heads", "head_dim"))
+    options = arguments.options(softmax_scale, causal, window_size, softcap, dropout_p)
+    if alibi_slopes is not None:
+        options["alibi_slopes"] = alibi_slopes
+    o, lse = attention(*(x.transpose(1, 2) for x in (q, k, v)), **options, return_lse=True)
     o = o.transpose(1, 2)
     return (o, lse, None) if return_attn_probs else o
 
@@ -75,10 +66,7 @@ def flash_attn_qkvpacked_func(
     return_attn_probs=False,
 ):
     """qkv: (batch, seqlen, 3, heads, head_dim); the other arguments of flash_attn_func."""
-    if qkv.dim() != 5 or qkv.shape[2] != 3:
-        raise InvalidArgument(
-            f"qkv: must have shape (batch, seqlen, 3, heads, head_dim), got {tuple(qkv.shape)}"
-        )
+    arguments.packed("qkv", qkv, ("batch", "seqlen", 3, "heads", "head_dim"))
     return flash_attn_func(
         *qkv.unbind(2),
         dropout_p,
@@ -105,10 +93,7 @@ def flash_attn_kvpacked_func(
     return_attn_probs=False,
 ):
     """kv: (batch, seqlen_k, 2, heads_kv, head_dim); the other arguments of flash_attn_func."""
-    if kv.dim() != 5 or kv.shape[2] != 2:
-        raise InvalidArgument(
-            f"kv: must have shape (batch, seqlen_k, 2, heads_kv, head_dim), got {tuple(kv.shape)}"
-        )
+    arguments.packed("kv", kv, ("batch", "seqlen_k", 2, "heads_kv", "head_dim"))
     return flash_attn_func(
         q,
         *kv.unbind(2),
@@ -143,38 +128,39 @@ def flash_attn_varlen_func(
 ):
     """q: (total_q, heads, head_dim); k, v: (total_k, heads_kv, head_dim): sequences one after the
     other, the i-th from cu_seqlens[i] to before cu_seqlens[i + 1]. max_seqlen_q and max_seqlen_k
-    are not needed.
+    are not needed (None); where they are given they must not be too small.
 
     Returns (total_q, heads, head_dim_v); with return_attn_probs (out, softmax_lse, None), where
     softmax_lse is (heads, total_q).
     """
-    _refuse(
-        dropout_p=(dropout_p, 0.0),
-        alibi_slopes=(alibi_slopes, None),
-        block_table=(block_table, None),
-    )
-    for name, tensor in (("q", q), ("k", k), ("v", v)):
-        if tensor.dim() != 3:
-            raise InvalidArgument(
-                f"{name}: must have 3 dimensions (total, heads, head_dim), got {tensor.dim()}"
-            )
-    rows = _sequences("cu_seqlens_q", cu_seqlens_q)
-    cols = _sequences("cu_seqlens_k", cu_seqlens_k)
-    if len(rows) != len(cols):
-        raise InvalidArgument(
-            f"cu_seqlens_k: must be of the {len(rows)} sequences of cu_seqlens_q, got {len(cols)}"
-        )
-    o, lse = ragged_attention(
-        *(x.transpose(0, 1).unsqueeze(0) for x in (q, k, v)),
-        [n for row, col in zip(rows, cols, strict=True) for n in (0, 1, *row, *col)],
-        causal="bottom_right" if causal else None,
-        window=window_size,
-        scale=softmax_scale,
-        softcap=softcap or None,
-        return_lse=True,
-    )
+    arguments.refuse(block_table=(block_table, None))
+    arguments.tensors(q, k, v, ("total", "heads", "head_dim"))
+    blocks = arguments.parts(cu_seqlens_q, cu_seqlens_k, q, k, max_seqlen_q, max_seqlen_k)
+    arguments.slopes(alibi_slopes, len(blocks) // 6, q.shape[1])
+    options = arguments.options(softmax_scale, causal, window_size, softcap, dropout_p)
+    operands = [x.transpose(0, 1).unsqueeze(0) for x in (q, k, v)]
+    if alibi_slopes is None and not options["dropout"]:
+        del options["dropout"]
+        o, lse = ragged_attention(*operands, blocks, **options, return_lse=True)
+    else:
+        o, lse = _one_by_one(*operands, blocks, alibi_slopes, options)
     o = o.squeeze(0).transpose(0, 1)
     return (o, lse.squeeze(0), None) if return_attn_probs else o
+
+
+def _one_by_one(q, k, v, blocks, alibi_slopes, options):
+    """ragged_attention of sequences that lie one after the other, with what that does not have."""
+    empty = [x[:, :, :0] for x in (q, k, v)]
+    parts = [attention(*empty, **options, return_lse=True)]  # looks at all else
+    for i in range(0, len(blocks), 6):
+        _, _, first, end, first_k, end_k = blocks[i : i + 6]
+        slopes = arguments.slopes_of(alibi_slopes, i // 6, i // 6 + 1)
+        operands = q[:, :, first:end], k[:, :, first_k:end_k], v[:, :, first_k:end_k]
+        parts.append(attention(*operands, **options, alibi_slopes=slopes, return_lse=True))
+    o, lse = (torch.cat([part[i] for part in parts], 2) for i in (0, 1))
+    rest = q.shape[2] - o.shape[2]  # queries of no sequence
+    lse = torch.nn.functional.pad(lse, (0, rest), value=float("-inf"))
+    return torch.nn.functional.pad(o, (0, 0, 0, rest)), lse
 
 
 def flash_attn_varlen_qkvpacked_func(
@@ -191,10 +177,7 @@ def flash_attn_varlen_qkvpacked_func(
     return_attn_probs=False,
 ):
     """qkv: (total, 3, heads, head_dim); the other arguments of flash_attn_varlen_func."""
-    if qkv.dim() != 4 or qkv.shape[1] != 3:
-        raise InvalidArgument(
-            f"qkv: must have shape (total, 3, heads, head_dim), got {tuple(qkv.shape)}"
-        )
+    arguments.packed("qkv", qkv, ("total", 3, "heads", "head_dim"))
     return flash_attn_varlen_func(
         *qkv.unbind(1),
         cu_seqlens,
@@ -229,10 +212,7 @@ def flash_attn_varlen_kvpacked_func(
     return_attn_probs=False,
 ):
     """kv: (total_k, 2, heads_kv, head_dim); the other arguments of flash_attn_varlen_func."""
-    if kv.dim() != 4 or kv.shape[1] != 2:
-        raise InvalidArgument(
-            f"kv: must have shape (total_k, 2, heads_kv, head_dim), got {tuple(kv.shape)}"
-        )
+    arguments.packed("kv", kv, ("total_k", 2, "heads_kv", "head_dim"))
     return flash_attn_varlen_func(
         q,
         *kv.unbind(1),
@@ -249,21 +229,6 @@ def flash_attn_varlen_kvpacked_func(
         deterministic,
         return_attn_probs,
     )
-
-
-def _sequences(name, cu_seqlens):
-    """[(first, end)] of the sequences. All layers of a model share cu_seqlens, so a tensor keeps
-    what was read from it until it is written to; tensors of inference mode do not tell that."""
-    version = None if cu_seqlens.is_inference() else cu_seqlens._version
-    known, sequences = getattr(cu_seqlens, "_ingot_sequences", (None, None))
-    if version is not None and known == version:
-        return sequences
-    ends = cu_seqlens.tolist()
-    if not ends or ends[0] != 0:
-        raise InvalidArgument(f"{name}: must begin with 0, got {ends[:1]}")
-    sequences = list(zip(ends[:-1], ends[1:], strict=True))
-    cu_seqlens._ingot_sequences = (version, sequences)
-    return sequences
 
 
 def flash_attn_with_kvcache(
@@ -288,62 +253,56 @@ def flash_attn_with_kvcache(
     return_softmax_lse=False,
 ):
     """Attention over a cache (batch, seqlen_cache, heads_kv, head_dim), into which k and v, if
-    given, are first written at cache_seqlens (a number, or one number a batch entry).
+    given, are first written at cache_seqlens (a number, or one number a batch entry); nothing is
+    written where an argument is wrong. There are no gradients.
 
     Entries of different lengths are computed one after another. num_splits is chosen by ingot.
     """
-    _refuse(
+    arguments.refuse(
         rotary_cos=(rotary_cos, None),
         rotary_sin=(rotary_sin, None),
         cache_leftpad=(cache_leftpad, None),
         block_table=(block_table, None),
-        alibi_slopes=(alibi_slopes, None),
     )
-    entries = range(q.shape[0]) if cache_batch_idx is None else cache_batch_idx.tolist()
-    lengths = _lengths(cache_seqlens, k_cache, len(entries))
-    if k is not None:
-        for i, (entry, length) in enumerate(zip(entries, lengths, strict=True)):
-            end = length + k.shape[1]
-            if end > k_cache.shape[1]:
-                raise InvalidArgument(
-                    f"cache_seqlens: with {k.shape[1]} new keys must end within the cache's "
-                    f"{k_cache.shape[1]}, got {length}"
-                )
-            k_cache[entry, length:end] = k[i]
-            v_cache[entry, length:end] = v[i]
-        lengths = [length + k.shape[1] for length in lengths]
+    arguments.cache_operands(q, k_cache, v_cache, k, v)
+    arguments.slopes(alibi_slopes, q.shape[0], q.shape[2])
+    batch, new = q.shape[0], 0 if k is None else k.shape[1]
+    entries = arguments.cache_entries(cache_batch_idx, batch, k_cache, new > 0)
+    lengths = arguments.cache_lengths(cache_seqlens, batch, k_cache.shape[1], new)
     options = {
         "softmax_scale": softmax_scale,
         "causal": causal,
         "window_size": window_size,
         "softcap": softcap,
+        "alibi_slopes": alibi_slopes,
         "return_attn_probs": True,
     }
     with torch.no_grad():
-        if len(set(lengths)) == 1 and cache_batch_idx is None:
-            n = lengths[0]
-            o, lse, _ = flash_attn_func(q, k_cache[:, :n], v_cache[:, :n], **options)
-        else:
-            parts = [
-                flash_attn_func(
-                    q[i : i + 1], k_cache[e : e + 1, :n], v_cache[e : e + 1, :n], **options
-                )
-                for i, (e, n) in enumerate(zip(entries, lengths, strict=True))
-            ]
-            o, lse = (torch.cat([part[j] for part in parts]) for j in (0, 1))
+        if new > 0:
+            # What is wrong with the rest raises here, before anything is written.
+            _over_cache(q, k_cache, v_cache, [], [], options)
+            for i, (entry, length) in enumerate(zip(entries, lengths, strict=True)):
+                k_cache[entry, length : length + new] = k[i]
+                v_cache[entry, length : length + new] = v[i]
+        ends = [length + new for length in lengths]
+        o, lse = _over_cache(q, k_cache, v_cache, entries, ends, options)
     return (o, lse) if return_softmax_lse else o
 
 
-def _lengths(cache_seqlens, k_cache, batch):
-    if cache_seqlens is None:
-        return [k_cache.shape[1]] * batch
-    if isinstance(cache_seqlens, int):
-        return [cache_seqlens] * batch
-    return cache_seqlens.tolist()
-
-
-def _refuse(**arguments):
-    for name, (value, default) in arguments.items():
-        if value is not default and value != default:
-            text = "a tensor" if isinstance(value, torch.Tensor) else value
-            raise Unsupported(f"{name}: must be {default}, got {text}")
+def _over_cache(q, k_cache, v_cache, entries, ends, options):
+    """(o, lse) of each query with the keys of its entry of the cache before its end."""
+    slopes = options["alibi_slopes"]
+    if len(set(ends)) <= 1 and isinstance(entries, range) or not entries:
+        n, batch = ends[0] if ends else 0, len(entries)
+        options = options | {"alibi_slopes": arguments.slopes_of(slopes, 0, batch)}
+        return flash_attn_func(q[:batch], k_cache[:batch, :n], v_cache[:batch, :n], **options)[:2]
+    parts = [
+        flash_attn_func(
+            q[i : i + 1],
+            k_cache[e : e + 1, :n],
+            v_cache[e : e + 1, :n],
+            **(options | {"alibi_slopes": arguments.slopes_of(slopes, i, i + 1)}),
+        )
+        for i, (e, n) in enumerate(zip(entries, ends, strict=True))
+    ]
+    return tuple(torch.cat([part[j] for part in parts]) for j in (0, 1))
