@@ -9,6 +9,8 @@
 //
 //   INGOT_INDEX       type of a position in a sequence
 //
+//   INGOT_GLOBAL      in front of what a pointer to memory of the device points at
+//
 // and must make exp2_(F), tanh_(F), max_(F, F) and finite_or_(F, F) visible for every number type F
 // it uses (float, or a vector of lanes).
 #ifndef INGOT_DIALECT_H
@@ -22,6 +24,9 @@
 #endif
 #ifndef INGOT_INDEX
 #define INGOT_INDEX long long
+#endif
+#ifndef INGOT_GLOBAL
+#define INGOT_GLOBAL
 #endif
 
 #endif

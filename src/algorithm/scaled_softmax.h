@@ -7,10 +7,20 @@
 
 namespace INGOT_NAMESPACE {
 
-// The factor. It is positive: if `scale` is negative the products change their sign instead.
+// Something is added to scores behind their factor, or weighed beside them: kernels then keep them
+// in natural units.
+template <class Config>
+INGOT_FN constexpr bool adds_to_scores() {
+  return Config::alibi || Config::bias || Config::sinks;
+}
+
+// The factor. It is positive: if `scale` is negative the products change their sign instead. Scores
+// that something is added to are kept with it.
 template <class Config>
 INGOT_FN float outer_factor(ScoreParams p) {
-  if constexpr (Config::softcap) {
+  if constexpr (adds_to_scores<Config>()) {
+    return 1.0f;
+  } else if constexpr (Config::softcap) {
     return p.softcap;
   } else {
     return p.scale < 0.0f ? -p.scale : p.scale;

@@ -64,5 +64,14 @@ INGOT_FN DropoutNumbers<U> dropout_numbers(DropoutParams p, U row, U col, U head
   return numbers;
 }
 
+// The number of one pair, and the factor of its weight.
+INGOT_FN unsigned dropout_number(DropoutNumbers<unsigned> numbers, Index row, Index col) {
+  const unsigned word = numbers.word[row / 8 % 2 * 2 + col / 8 % 2];
+  return col % 2 == 0 ? word & 0xFFFFu : word >> 16;
+}
+INGOT_FN float dropout_keep(DropoutParams p, unsigned number) {
+  return number < p.threshold ? 0.0f : p.factor;
+}
+
 }  // namespace INGOT_NAMESPACE
 #endif
