@@ -25,7 +25,7 @@ FOLDERS += ["tests", "fuzz"]
 # What the files of a folder may include. The longest matching folder decides; tests see all.
 MAY_INCLUDE = {
     "include": ["include"],
-    "src/core": ["include", "src/core", "src/algorithm"],
+    "src/core": ["include", "src/core", "src/algorithm", "src/variants"],
     "src/algorithm": ["src/algorithm"],
     "src/variants": ["src/variants", "src/algorithm"],
     **{b: ["include", "src/core", "src/algorithm", "src/variants", b] for b in BACKENDS},

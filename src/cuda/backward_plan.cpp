@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <climits>
 
+#include "core/error.hpp"
 #include "cuda/kernels/backward_params.h"
 #include "cuda/plan_parts.hpp"
 
@@ -23,6 +24,7 @@ std::int64_t slices_of(std::int64_t dim, std::int64_t columns) {
 /// Why no form for Hopper can run the problem; empty where one may.
 std::string why_not_hopper(const Problem& p, const DeviceCaps& caps) {
   if (caps.sm != 90) return "this device has no warpgroup products";
+  if (p.parts.any()) return "they do not compute parts of attention";
   if (p.q != p.k || p.q != p.v || p.q != p.dout) return "q, k, v and dout must have one dtype";
   if (p.seqlen_k == 0 || p.seqlen_q == 0 || p.batch == 0) return "there is no pair";
   const std::int64_t most = INT_MAX / 2;
@@ -43,6 +45,18 @@ BackwardStatistics plan_statistics(const Problem& p, const DeviceCaps& caps) {
   return statistics;
 }
 
+/// The tiles that one block of threads adds to its own are counted in 32 bits.
+void check_bias_tiles(const Problem& p, const Config& config) {
+  const Shape& shape = p.parts.bias_shape;
+  const std::int64_t rows = shape[2] == 1 ? ceil_div(p.seqlen_q, config.block_m) : 1;
+  const std::int64_t cols = shape[3] == 1 ? ceil_div(p.seqlen_k, config.block_n) : 1;
+  if (rows > INT_MAX / std::max<std::int64_t>(cols, 1)) {
+    throw Error(Code::unsupported, "unsupported: a bias that is one number for " +
+                                       text(p.seqlen_q) + " queries and " + text(p.seqlen_k) +
+                                       " keys: at most 2^31 tiles may be added up");
+  }
+}
+
 /// The form that any device and any strides can have.
 Form plan_mma_backward(const Problem& p, const DeviceCaps& caps, BackwardDetail& detail) {
   const MmaBackwardChoice choice = choose_mma_backward(p, caps);
@@ -57,9 +71,17 @@ Form plan_mma_backward(const Problem& p, const DeviceCaps& caps, BackwardDetail&
       dkv, ceil_div(p.seqlen_k, dkv.block_m),
       std::max(slices_of(p.head_dim, dkv.columns), slices_of(p.head_dim_v, dkv.columns_v)),
       p.batch * p.num_heads_kv);
+  if (choice.dbias) {
+    const Shape& shape = p.parts.bias_shape;
+    check_bias_tiles(p, *choice.dbias);
+    detail.dbias = backward_kernel(*choice.dbias, ceil_div(shape[2], choice.dbias->block_m),
+                                   ceil_div(shape[3], choice.dbias->block_n), shape[0] * shape[1]);
+  }
+  if (choice.dsinks) detail.dsinks = backward_kernel(*choice.dsinks, 1, 1, p.num_heads);
   Form form;
   form.workspace_bytes = static_cast<std::size_t>(rows) * sizeof(RowStatistics);
-  for (const auto* kernel : {&detail.delta, &detail.dq, &detail.dkv}) {
+  for (const auto* kernel :
+       {&detail.delta, &detail.dq, &detail.dkv, &detail.dbias, &detail.dsinks}) {
     if (*kernel) form.steps.push_back(&(*kernel)->step);
   }
   if (detail.dkv) form.main = &detail.dkv->step;

@@ -41,6 +41,10 @@ struct Config {
   std::int64_t columns_v = 0;  ///< of dv that a block computes
   // product_sm90: `columns` are of a slice of the result.
   bool by_keys = false;  ///< rows of the result are keys, those of the matrices; else queries
+  // Parts that are on (variants/variant.h), and types of their tensors. sm_80 family only, and
+  // decode_sm90; `output` of backward_dbias and backward_dsinks is the type of what they make.
+  bool alibi = false, bias = false, mask = false, prefix = false, sinks = false, dropout = false;
+  TypeName bias_type{"float"}, sinks_type{"float"};
 
   bool operator==(const Config&) const = default;
 
@@ -80,6 +84,14 @@ struct Config {
     f("dv_type", dv_type);
     f("columns_v", columns_v);
     f("by_keys", by_keys);
+    f("alibi", alibi);
+    f("bias", bias);
+    f("mask", mask);
+    f("prefix", prefix);
+    f("sinks", sinks);
+    f("dropout", dropout);
+    f("bias_type", bias_type);
+    f("sinks_type", sinks_type);
   }
 };
 

@@ -78,12 +78,20 @@ class CudaBackend final : public Backend {
     }
   }
 
+  void check_dropout_state(const std::uint64_t* state) const {
+    if (state != nullptr && device_.place_of(state, "dropout_state") != Place::device) {
+      refuse("dropout_state: must lie in memory of device " + name() +
+             ", lies in host memory: those are dropout_seed and dropout_offset");
+    }
+  }
+
   template <class Args>
   void run(const Plan& plan, const Args& args) {
     check_submission(args.submission);
     device_.faults().report();
     Args on_device = args;
-    const OperandList operands = operands_of(plan.problem, args, on_device);
+    const OperandList operands = operands_of(plan.problem, on_device);
+    check_dropout_state(args.parts.dropout_state);
     if (common_place(device_, operands) == Place::device) {
       run_on_device(plan, on_device);
     } else {

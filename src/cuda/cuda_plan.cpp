@@ -118,7 +118,6 @@ MmaForward plan_mma(const Problem& p, const DeviceCaps& caps, const TunedTable& 
 }
 
 void check_supported(const Problem& p, const DeviceCaps& caps, const std::string& device) {
-  require_no_parts(p, device);
   if (caps.sm < oldest_sm) {
     throw Error(Code::unsupported, "unsupported: device " + device +
                                        ": compute capability must be at least 8.0, is " +

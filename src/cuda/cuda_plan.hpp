@@ -144,7 +144,8 @@ struct BackwardDetail final : PassDetail {
   std::optional<FusedBackward> fused;            ///< at most one of the forms for Hopper
   std::optional<StoredBackward> stored;
   std::optional<UnfusedBackward> unfused;
-  std::optional<MmaBackward> delta, dq, dkv;  ///< in the order of launch; delta is the workspace
+  /// In the order of launch; delta is the workspace.
+  std::optional<MmaBackward> delta, dq, dkv, dbias, dsinks;
 };
 
 /// Throws Error(unsupported) that says why where the device cannot run the problem.

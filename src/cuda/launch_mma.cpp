@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/part_params.hpp"
 #include "cuda/kernels/mma_params.h"
 #include "cuda/launch.hpp"
 #include "cuda/tensor_map.hpp"
@@ -55,6 +56,12 @@ bool launch_engine(const Device& device, const ForwardCall& call, MmaForwardPara
 
 }  // namespace
 
+PartViews views_of(const Problem& p, const PartInputs& inputs) {
+  return {make_part_params(p, inputs), inputs.alibi_slopes.data, inputs.bias.data,
+          inputs.mask.data,            inputs.sinks.data,        inputs.prefix_len.data,
+          inputs.dropout_state};
+}
+
 void launch_mma(const Device& device, const ForwardCall& call, std::byte* workspace,
                 const Loader& load, const int* run_if) {
   const Problem& p = call.problem;
@@ -73,6 +80,7 @@ void launch_mma(const Device& device, const ForwardCall& call, std::byte* worksp
   params.splits = static_cast<int>(any.splits);
   params.run_if = run_if;
   params.faults = device.faults().words();
+  params.parts = views_of(p, call.args.parts);
   if (any.combine) {
     params.partial_o = reinterpret_cast<float*>(workspace);
     params.partial_sums = reinterpret_cast<PieceSums*>(workspace + any.partial_o_bytes);
@@ -86,7 +94,9 @@ void launch_mma(const Device& device, const ForwardCall& call, std::byte* worksp
   CombineParams combine{};
   combine.partial_o = params.partial_o;
   combine.partial_sums = params.partial_sums;
-  combine.factor = p.softcap > 0.0F ? p.softcap : std::fabs(p.scale);
+  const Config& config = any.step.config;
+  const bool natural = config.alibi || config.bias || config.sinks;  // adds_to_scores
+  combine.factor = natural ? 1.0F : p.softcap > 0.0F ? p.softcap : std::fabs(p.scale);
   combine.o = params.o;
   combine.lse = params.lse;
   combine.rows = p.batch * p.num_heads * p.seqlen_q;
@@ -118,6 +128,10 @@ void launch_mma_backward(const Device& device, const BackwardCall& call, std::by
   params.batch = p.batch;
   params.heads = p.num_heads;
   params.group = p.num_heads / p.num_heads_kv;
+  params.parts = views_of(p, args.parts);
+  params.dbias = view_of(args.dbias, p.parts.dbias_dtype);
+  params.dsinks = view_of(args.dsinks, p.parts.dsinks_dtype);
+  std::ranges::copy(p.parts.bias_shape, params.bias_shape);
   void* const arguments[] = {&params};
   const auto launch = [&](const std::optional<MmaBackward>& kernel) {
     if (!kernel) return;
@@ -128,6 +142,8 @@ void launch_mma_backward(const Device& device, const BackwardCall& call, std::by
   launch(call.detail.delta);
   if (args.dq.data != nullptr) launch(call.detail.dq);
   if (args.dk.data != nullptr || args.dv.data != nullptr) launch(call.detail.dkv);
+  if (args.dbias.data != nullptr) launch(call.detail.dbias);
+  if (args.dsinks.data != nullptr) launch(call.detail.dsinks);
 }
 
 }  // namespace ingot::cuda

@@ -1,66 +1,48 @@
 #include "cuda/operands.hpp"
 
 #include "core/error.hpp"
+#include "core/operands.hpp"
 
 namespace ingot::cuda {
 namespace {
 
-/// Collects operands.
+/// Collects operands; their places are in the arguments that they come from.
 class List {
  public:
-  void input(const char* name, const ConstTensor& t, const Sizes& sizes, Dtype dtype,
-             ConstTensor& place) {
-    add({name, t.data, &t.stride, sizes, size_bytes(dtype), false, &place.data});
+  auto inputs() {
+    return [this](const OperandInfo& info, ConstTensor& t) { add(info, t, false, &t.data); };
   }
-  void output(const char* name, const Tensor& t, const Sizes& sizes, Dtype dtype, Tensor& place) {
-    add({name, t.data, &t.stride, sizes, size_bytes(dtype), true,
-         const_cast<const void**>(&place.data)});
+  auto outputs() {
+    return [this](const OperandInfo& info, Tensor& t) {
+      add(info, t, true, const_cast<const void**>(&t.data));
+    };
   }
   const OperandList& all() const { return all_; }
 
  private:
-  void add(const Operand& operand) { all_.all[all_.count++] = operand; }
+  template <class AnyTensor>
+  void add(const OperandInfo& info, AnyTensor& t, bool is_output, const void** place) {
+    if (!info.is_on) return;
+    all_.all[all_.count++] = {info.name, t.data,    t.stride, info.shape, size_bytes(info.dtype),
+                              is_output, place};
+  }
 
   OperandList all_;
 };
 
-struct Shapes {
-  Sizes q, k, v, o, lse;
-};
-
-Shapes shapes_of(const Problem& p) {
-  return {{p.batch, p.num_heads, p.seqlen_q, p.head_dim},
-          {p.batch, p.num_heads_kv, p.seqlen_k, p.head_dim},
-          {p.batch, p.num_heads_kv, p.seqlen_k, p.head_dim_v},
-          {p.batch, p.num_heads, p.seqlen_q, p.head_dim_v},
-          {p.batch, p.num_heads, p.seqlen_q, 1}};
-}
-
 }  // namespace
 
-OperandList operands_of(const Problem& p, const ForwardArgs& from, ForwardArgs& to) {
-  const Shapes shapes = shapes_of(p);
+OperandList operands_of(const Problem& p, ForwardArgs& args) {
   List list;
-  list.input("q", from.q, shapes.q, p.q, to.q);
-  list.input("k", from.k, shapes.k, p.k, to.k);
-  list.input("v", from.v, shapes.v, p.v, to.v);
-  list.output("o", from.o, shapes.o, p.o, to.o);
-  list.output("lse", from.lse, shapes.lse, Dtype::f32, to.lse);
+  for_each_input_of_forward(p, args, list.inputs());
+  for_each_output_of_forward(p, args, list.outputs());
   return list.all();
 }
 
-OperandList operands_of(const Problem& p, const BackwardArgs& from, BackwardArgs& to) {
-  const Shapes shapes = shapes_of(p);
+OperandList operands_of(const Problem& p, BackwardArgs& args) {
   List list;
-  list.input("q", from.q, shapes.q, p.q, to.q);
-  list.input("k", from.k, shapes.k, p.k, to.k);
-  list.input("v", from.v, shapes.v, p.v, to.v);
-  list.input("o", from.o, shapes.o, p.o, to.o);
-  list.input("lse", from.lse, shapes.lse, Dtype::f32, to.lse);
-  list.input("dout", from.dout, shapes.o, p.dout, to.dout);
-  list.output("dq", from.dq, shapes.q, p.dq, to.dq);
-  list.output("dk", from.dk, shapes.k, p.dk, to.dk);
-  list.output("dv", from.dv, shapes.v, p.dv, to.dv);
+  for_each_input_of_backward(p, args, list.inputs());
+  for_each_output_of_backward(p, args, list.outputs());
   return list.all();
 }
 
@@ -87,9 +69,9 @@ Place common_place(const Device& device, std::span<const Operand> operands) {
 void copy_in(std::span<const Operand> operands, HostTensors& tensors) {
   for (const Operand& o : operands) {
     if (o.is_empty()) continue;
-    *o.place = o.is_output ? tensors.add_output(const_cast<void*>(o.data), o.sizes, *o.stride,
+    *o.place = o.is_output ? tensors.add_output(const_cast<void*>(o.data), o.sizes, o.stride,
                                                 o.element_bytes)
-                           : tensors.add_input(o.data, o.sizes, *o.stride, o.element_bytes);
+                           : tensors.add_input(o.data, o.sizes, o.stride, o.element_bytes);
   }
 }
 

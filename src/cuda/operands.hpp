@@ -15,7 +15,7 @@ namespace ingot::cuda {
 struct Operand {
   const char* name = nullptr;
   const void* data = nullptr;
-  const Strides* stride = nullptr;
+  Strides stride{};
   Sizes sizes{};
   std::int64_t element_bytes = 0;
   bool is_output = false;
@@ -28,7 +28,7 @@ struct Operand {
 
 /// Without memory of its own: a call costs microseconds.
 struct OperandList {
-  std::array<Operand, 9> all{};
+  std::array<Operand, 16> all{};
   std::size_t count = 0;
 
   operator std::span<const Operand>() const {  // NOLINT(google-explicit-constructor)
@@ -36,9 +36,9 @@ struct OperandList {
   }
 };
 
-/// All tensors of `from`; their places are in `to`, a copy of it.
-OperandList operands_of(const Problem& problem, const ForwardArgs& from, ForwardArgs& to);
-OperandList operands_of(const Problem& problem, const BackwardArgs& from, BackwardArgs& to);
+/// All tensors of `args`, and the places of their addresses there.
+OperandList operands_of(const Problem& problem, ForwardArgs& args);
+OperandList operands_of(const Problem& problem, BackwardArgs& args);
 
 /// Where all of them lie. Throws Error(invalid_argument) where they are mixed, or lie on another
 /// GPU.

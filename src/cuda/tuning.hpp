@@ -43,9 +43,11 @@ struct MmaChoice {
 MmaChoice choose_mma(const Problem& problem, const DeviceCaps& caps);
 Needs needs_mma(const Config& config);
 
-/// kernels/delta.cuh, then backward_dq.cuh and backward_dkv.cuh: every problem, every device.
+/// kernels/delta.cuh, then backward_dq.cuh and backward_dkv.cuh: every problem, every device. With
+/// bias or sinks backward_dbias.cuh and backward_dsinks.cuh too.
 struct MmaBackwardChoice {
   Config delta, dq, dkv;
+  std::optional<Config> dbias, dsinks;
 };
 MmaBackwardChoice choose_mma_backward(const Problem& problem, const DeviceCaps& caps);
 Needs needs_mma_backward(const Config& config);

@@ -195,6 +195,11 @@ Config common_config(const Problem& p, const DeviceCaps& caps) {
   c.head_dim = p.head_dim, c.head_dim_v = p.head_dim_v;
   c.softcap = p.softcap > 0;
   c.resident = true;
+  const Parts& parts = p.parts;
+  c.alibi = parts.alibi, c.bias = parts.bias, c.mask = parts.mask, c.prefix = parts.prefix;
+  c.sinks = parts.sinks, c.dropout = parts.dropout > 0.0F;
+  if (parts.bias) c.bias_type = type_of(parts.bias_dtype);
+  if (parts.sinks) c.sinks_type = type_of(parts.sinks_dtype);
   c.masked =
       is_masked(make_score_params(p.scale, p.softcap, p.seqlen_q, p.seqlen_k,
                                   static_cast<int>(p.causal), p.window_left, p.window_right));

@@ -26,7 +26,8 @@ std::int64_t backward_bytes(const Config& c) {
   // RowStatistics: of the queries of a moving tile, or (static) of the stationary ones.
   const std::int64_t statistics =
       (c.kernel == "backward_dkv" ? c.stages * c.block_n : c.block_m) * 12;
-  return (a + c.stages * slot) * element_bytes(c) + statistics;
+  const std::int64_t sums = c.kernel == "backward_dbias" ? c.warps * c.block_n * 4 : 0;
+  return (a + c.stages * slot) * element_bytes(c) + statistics + sums;
 }
 
 /// Cuts the columns of the sums into slices whose accumulators fit the registers.
@@ -63,6 +64,30 @@ Config tiles(Config c, const DeviceCaps& caps, std::int64_t rows_of_warp, std::i
   return c;
 }
 
+/// Tiles of queries and keys both move, in chunks; there is no sum but that of the tile.
+Config dbias_tiles(Config c, const Problem& p, const DeviceCaps& caps) {
+  const std::int64_t widest = is_f32(c) ? most_chunk / 2 : most_chunk;
+  c.kernel = "backward_dbias";
+  c.output = type_of(p.parts.dbias_dtype);
+  c.resident = false;
+  c.stages = 2;
+  c.warps = 4;
+  c.block_m = mma_rows * c.warps;
+  c.block_n = is_f32(c) ? 32 : 64;
+  c.chunk = chunk_of(c.head_dim, widest);
+  c.chunk_v = chunk_of(c.head_dim_v, widest);
+  const auto fits = [&] { return backward_bytes(c) <= caps.shared_bytes; };
+  if (!fits()) c.chunk = chunk_of(c.head_dim, 64), c.chunk_v = chunk_of(c.head_dim_v, 64);
+  return c;
+}
+
+Config dsinks_config(Config c, const Problem& p) {
+  c.kernel = "backward_dsinks";
+  c.output = type_of(p.parts.dsinks_dtype);
+  c.warps = 8;
+  return c;
+}
+
 }  // namespace
 
 MmaBackwardChoice choose_mma_backward(const Problem& p, const DeviceCaps& caps) {
@@ -70,7 +95,9 @@ MmaBackwardChoice choose_mma_backward(const Problem& p, const DeviceCaps& caps) 
   common.dout_type = type_of(p.dout);
   common.dq_type = type_of(p.dq), common.dk_type = type_of(p.dk), common.dv_type = type_of(p.dv);
   if (p.dout != p.q) common.element = type_of(Dtype::f32);
-  MmaBackwardChoice choice{common, common, common};
+  MmaBackwardChoice choice{common, common, common, {}, {}};
+  if (p.parts.bias) choice.dbias = dbias_tiles(common, p, caps);
+  if (p.parts.sinks) choice.dsinks = dsinks_config(common, p);
   choice.delta.kernel = "delta";
   choice.delta.warps = 4;
   choice.delta.block_m = choice.delta.warps;
@@ -98,8 +125,9 @@ MmaBackwardChoice choose_mma_backward(const Problem& p, const DeviceCaps& caps) 
 }
 
 Needs needs_mma_backward(const Config& c) {
-  if (c.kernel == "delta") return {c.warps * lanes, 0};
-  const std::int64_t fixed = c.kernel == "backward_dq" ? c.block_m * 12 : 0;
+  if (c.kernel == "delta" || c.kernel == "backward_dsinks") return {c.warps * lanes, 0};
+  std::int64_t fixed = c.kernel == "backward_dkv" ? 0 : c.block_m * 12;
+  if (c.kernel == "backward_dbias") fixed += c.warps * c.block_n * 4;
   return {c.warps * lanes, backward_bytes(c) - fixed};
 }
 

@@ -147,6 +147,7 @@ std::optional<Config> choose_sm90(const Problem& p, const DeviceCaps& caps, std:
     return std::nullopt;
   };
   if (caps.sm != 90) return no("this device has no warpgroup products");
+  if (p.parts.any()) return no("it does not compute parts of attention");
   if (p.q != p.k || p.q != p.v) return no("q, k and v must have one dtype");
   const Row* const row = find_row(p);
   if (row == nullptr) {

@@ -3,10 +3,8 @@
 // teams of one warp.
 #pragma once
 
-#include "cuda/kernels/product.cuh"  // with the dialect, first
-
-#include "algorithm/scaled_softmax.h"
-#include "algorithm/score.h"
+#include "cuda/kernels/parts.cuh"
+#include "cuda/kernels/product.cuh"
 
 namespace ingot {
 
@@ -73,10 +71,13 @@ struct WarpRows {
   O o;
   ScaledSoftmax<float> softmax[M / 8];  // row_sum of this lane's cols only
 
-  INGOT_FN void clear() {
+  // first: of the pieces of these rows' keys.
+  INGOT_FN void start(const Parts<Config>& parts, const WarpQueries& rows, bool first) {
     o.clear();
 #pragma unroll
-    for (int i = 0; i < M / 8; ++i) softmax[i] = {-infinity, 0.0f};
+    for (int i = 0; i < M / 8; ++i) {
+      softmax[i] = first_softmax<Config>(parts, rows.head_of(S::row(i)), first);
+    }
   }
 
   // Scores without their last factor to weights, in place.
@@ -116,21 +117,25 @@ struct WarpRows {
 template <class Config, int M, int N>
 INGOT_FN void make_scores(Fragment<M, N>& s, const ScoreParams& p, const ScoreFactors& factors) {
   using S = Fragment<M, N>;
-  if (!Config::softcap && p.scale > 0.0f) return;
+  if (!adds_to_scores<Config>() && !Config::softcap && p.scale > 0.0f) return;
 #pragma unroll
   for (int i = 0; i < S::rows; ++i) {
 #pragma unroll
     for (int j = 0; j < S::cols; ++j) {
-      s.x[i][j] = Config::softcap ? tanh_(s.x[i][j] * factors.inner) : -s.x[i][j];
+      if constexpr (adds_to_scores<Config>()) {
+        const float t = Config::softcap ? tanh_(s.x[i][j] * factors.inner) : s.x[i][j];
+        s.x[i][j] = rounded_product_(t, Config::softcap ? p.softcap : p.scale);
+      } else {
+        s.x[i][j] = Config::softcap ? tanh_(s.x[i][j] * factors.inner) : -s.x[i][j];
+      }
     }
   }
 }
 
 // Hides what a row must not see: cols [col, col + N) against the visible range of every row.
 // Row i of the warp is query (first + row(i)) / group.
-template <int M, int N>
-INGOT_FN void hide(Fragment<M, N>& s, const ScoreParams& p, Index first, unsigned group,
-                   Index col) {
+template <class Band, int M, int N>
+INGOT_FN void hide(Fragment<M, N>& s, const Band& p, Index first, unsigned group, Index col) {
   using S = Fragment<M, N>;
 #pragma unroll
   for (int i = 0; i < S::rows; ++i) {
@@ -145,25 +150,44 @@ INGOT_FN void hide(Fragment<M, N>& s, const ScoreParams& p, Index first, unsigne
   }
 }
 
-// Do queries [row, row + rows) see all of cols [col, col + cols)?
-template <class Config>
-INGOT_FN bool sees_all(const ScoreParams& p, Index row, int rows, Index col, int cols) {
-  if (col + cols > p.seqlen_k) return false;
-  return !Config::masked || is_full(p, row, row + rows - 1, col, col + cols - 1);
+// Do queries [row, row + rows) see all of cols [col, col + cols), but for what a mask hides?
+template <class Config, class Band>
+INGOT_FN bool sees_all(const Band& band, Index seqlen_k, Index row, int rows, Index col, int cols) {
+  if (col + cols > seqlen_k) return false;
+  return !Config::masked || is_full(band, row, row + rows - 1, col, col + cols - 1);
+}
+
+// What the keys of a block weigh: products of q and k become weights, of which `rows` has taken in
+// the sums.
+template <class Config, class Rows>
+INGOT_FN void weigh(Rows& rows, typename Rows::S& s, const MmaForwardParams& p,
+                    const Parts<Config>& parts, const typename BandOf<Config>::type& band,
+                    const WarpQueries& queries, const ScoreFactors& factors, float factor_log2,
+                    Index col) {
+  constexpr int M = 8 * Rows::S::rows;
+  make_scores<Config>(s, p.score, factors);
+  add_parts<Config>(s, parts, queries, p.score, col);
+  if (!sees_all<Config>(band, p.score.seqlen_k, queries.query(0), M, col, Config::block_n)) {
+    hide(s, band, queries.first, queries.group, col);
+  }
+  rows.weigh(s, factor_log2);
+  kept_of_queries<Config, M, Config::block_n>(
+      parts, queries, p.heads * (Config::packed ? p.group : 1), col)
+      .apply(s);
 }
 
 // Attends to `blocks` blocks of keys. q: the resident tiles of Q; q_offset: where this warp's rows
-// start in a tile of Q; first: the first of them (packed ones where Config::packed).
+// start in a tile of Q.
 template <class Config, class Team, int M>
 INGOT_FN void attend(WarpRows<Config, M>& rows, const KeyValueTiles<Config, Team>& tiles,
                      int blocks, const typename Config::element* q, int q_offset,
-                     typename Config::element* slots, const ScoreParams& p, Index first) {
+                     typename Config::element* slots, const MmaForwardParams& p,
+                     const typename BandOf<Config>::type& band, const WarpQueries& queries) {
   using Shape = ForwardShape<Config>;
   using T = typename Shape::T;
-  const ScoreFactors factors = make_score_factors(p);
-  const float factor_log2 = outer_factor<Config>(p) * log2_e;
-  const unsigned group = Config::packed ? tiles.q.group : 1u;
-  const Index query = Config::packed ? static_cast<unsigned>(first) / group : first;
+  const Parts<Config> parts = parts_of<Config>(p.parts);
+  const ScoreFactors factors = make_score_factors(p.score);
+  const float factor_log2 = outer_factor<Config>(p.score) * log2_e;
   TileRing<Team, T, Shape::slot_elements, Config::stages, Shape::items, KeyValueTiles<Config, Team>>
       ring(slots, tiles, blocks);
   for (int block = 0; block < blocks; ++block) {
@@ -177,10 +201,7 @@ INGOT_FN void attend(WarpRows<Config, M>& rows, const KeyValueTiles<Config, Team
       multiply_transposed<Config::chunk>(s, q_tile + q_offset, Shape::QTile::pitch, k,
                                          Shape::KTile::pitch);
     }
-    make_scores<Config>(s, p, factors);
-    const Index col = tiles.col(block);
-    if (!sees_all<Config>(p, query, M, col, Config::block_n)) hide(s, p, first, group, col);
-    rows.weigh(s, factor_log2);
+    weigh<Config>(rows, s, p, parts, band, queries, factors, factor_log2, tiles.col(block));
 #pragma unroll
     for (int c = 0; c < Shape::chunks_v; ++c) {
       const T* v = ring.next(block, Shape::chunks + c);

@@ -137,25 +137,27 @@ INGOT_FN const typename Config::element* multiply_block(S& s, S& dp, Ring& ring,
   }
 }
 
-// log2 of P, `t` being the score without its last factor. The score is rounded before the shift
-// goes off it: that came of the rounded score of the heaviest key, so that this key has its weight
-// however large its score.
-INGOT_FN float exponent_of(float t, float factor, const RowStatistics& row) {
-  const float less = __fsub_rn(__fmul_rn(t, factor), row.shift);
+// log2 of P. The score is rounded before the shift goes off it: that came of the rounded score of
+// the heaviest key, so that this key has its weight however large its score.
+INGOT_FN float exponent_of(float score, const RowStatistics& row) {
+  const float less = __fsub_rn(score, row.shift);
   return __fmaf_rn(min_or_nan(less, 0.0f), log2_e, -row.log2_sum);
 }
 
 // One pair: the score product s becomes P, dp becomes dS without the factor scale, which the sums
-// get at their end. Both are 0 where the pair is not visible, whatever (0 * Inf of padding) they
-// were.
-template <class Config>
+// get at their end, or, for dbias, the gradient of the score behind its softcap. Both are 0 where
+// the pair is not visible, whatever (0 * Inf of padding) they were. dp has its factor of dropout.
+template <class Config, bool to_bias = false>
 INGOT_FN void differentiate(const ScoreParams& score, const ScoreFactors& f, float& s, float& dp,
-                            bool visible, const RowStatistics& row) {
+                            bool visible, const RowStatistics& row, const RowParts<Config>& parts,
+                            Index col) {
   const float t = Config::softcap ? tanh_(s * f.inner) : s;
+  const float value = parts.add(__fmul_rn(t, Config::softcap ? score.softcap : f.scale), col);
   // Computed for all and then selected: a branch per pair costs more.
-  const float weight = exp2_(exponent_of(t, Config::softcap ? score.softcap : f.scale, row));
-  const float slope = Config::softcap ? 1.0f - t * t : 1.0f;
+  const float weight = exp2_(exponent_of(value, row));
+  const float slope = Config::softcap && !to_bias ? 1.0f - t * t : 1.0f;
   const float gradient = weight * (dp - row.delta) * slope;
+  visible = visible && parts.shows(col);
   s = visible ? weight : 0.0f;
   dp = visible ? gradient : 0.0f;
 }

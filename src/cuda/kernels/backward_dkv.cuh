@@ -47,12 +47,13 @@ struct KeyStationary {
                               typename Config::q_type, typename Config::dout_type>;
   using Source = KeyStationaryTiles<Config, Tiles>;
 
-  INGOT_FN static Source source(const MmaBackwardParams& p, const BackwardUnit& unit, int& blocks,
+  INGOT_FN static Source source(const MmaBackwardParams& p, const BackwardUnit& unit,
+                                const typename BandOf<Config>::type& band, int& blocks,
                                 void* statistics) {
     const Index row = unit.tile * Config::block_m, head = unit.head * p.group;
     const Index last = clamp_index(row + Config::block_m - 1, 0, p.score.seqlen_k - 1);
-    const Index first = row_begin(p.score, row) / Config::block_n;
-    const Index end = (row_end(p.score, last) + Config::block_n - 1) / Config::block_n;
+    const Index first = row_begin(band, row) / Config::block_n;
+    const Index end = (row_end(band, last) + Config::block_n - 1) / Config::block_n;
     const int count = end > first ? static_cast<int>(end - first) : 0;
     blocks = count * static_cast<int>(p.group);
     return {{matrix_of<const typename Config::k_type>(p.k, unit.batch, unit.head, p.score.seqlen_k,
@@ -89,7 +90,10 @@ extern "C" __global__ void __launch_bounds__(Config::warps * 32)
 
   const BackwardUnit unit = backward_unit(p, quotient(p.heads, p.group), false);
   int blocks = 0;
-  const auto source = Keys::source(p, unit, blocks, slots + Config::stages * Shape::slot_elements);
+  const Parts<Config> parts = parts_of<Config>(p.parts);
+  const auto band = parts.band(p.score, unit.batch);
+  const auto source =
+      Keys::source(p, unit, band, blocks, slots + Config::stages * Shape::slot_elements);
   source.tiles.load_stationary(a);
   const int offset = warp() * M;
   const Index row = source.tiles.row + offset;
@@ -107,20 +111,28 @@ extern "C" __global__ void __launch_bounds__(Config::warps * 32)
     const Index query = source.tiles.col(block);
     const bool full =
         query + Config::block_n <= p.score.seqlen_q &&
-        (!Config::masked || is_full(p.score, query, query + Config::block_n - 1, row, row + M - 1));
+        (!Config::masked || is_full(band, query, query + Config::block_n - 1, row, row + M - 1));
+    const Index head = unit.head * p.group + block / source.tiles.blocks;
+    const auto kept = kept_of_keys<Config, M, Config::block_n>(
+        parts, row, query, dropout_head(unit.batch, p.heads, head));
+    kept.apply(ds);
 #pragma unroll
     for (int j = 0; j < S::cols; ++j) {
       const RowStatistics r = statistics.of(S::col(j));
+      const RowParts<Config> of_row =
+          parts.row(unit.batch, head, inside(query + S::col(j), p.score.seqlen_q));
 #pragma unroll
       for (int i = 0; i < S::rows; ++i) {
-        differentiate<Config>(p.score, factors, s.x[i][j], ds.x[i][j], true, r);
+        differentiate<Config>(p.score, factors, s.x[i][j], ds.x[i][j], true, r, of_row,
+                              inside(row + S::row(i), p.score.seqlen_k));
       }
     }
+    kept.apply(s);
     // Behind it and not within: ranges of all rows at a time lack registers.
     if (!full) {
 #pragma unroll
       for (int i = 0; i < S::rows; ++i) {
-        const Range seen = rows_of(p.score, row + S::row(i), query, Config::block_n);
+        const Range seen = rows_of(band, row + S::row(i), query, Config::block_n);
 #pragma unroll
         for (int j = 0; j < S::cols; ++j) {
           if (!seen.holds(S::col(j))) s.x[i][j] = ds.x[i][j] = 0.0f;

@@ -19,8 +19,10 @@ extern "C" __global__ void __launch_bounds__(Config::warps * 32)
   const BackwardUnit unit = backward_unit(p, p.heads, true);
   const Index row = unit.tile * Config::block_m, head_kv = quotient(unit.head, p.group);
   const Index last = clamp_index(row + Config::block_m - 1, 0, p.score.seqlen_q - 1);
-  const Index first = col_begin(p.score, row) / Config::block_n;
-  const Index end = (col_end(p.score, last) + Config::block_n - 1) / Config::block_n;
+  const Parts<Config> parts = parts_of<Config>(p.parts);
+  const auto band = parts.band(p.score, unit.batch);
+  const Index first = col_begin(band, row) / Config::block_n;
+  const Index end = (col_end(band, last) + Config::block_n - 1) / Config::block_n;
   const int blocks = end > first ? static_cast<int>(end - first) : 0;
   using Tiles = BackwardTiles<Config, Threads, Config::q_type, Config::dout_type, Config::k_type,
                               Config::v_type>;
@@ -40,6 +42,7 @@ extern "C" __global__ void __launch_bounds__(Config::warps * 32)
   tiles.load_stationary(a);
 
   const int offset = warp() * M;
+  const WarpQueries queries{unit.batch, unit.head, row + offset, 1u};
   const ScoreFactors factors = make_score_factors(p.score);
   __shared__ RowStatistics shared_statistics[Config::block_m];
   RowStatistics* const statistics = shared_statistics + offset;
@@ -54,18 +57,8 @@ extern "C" __global__ void __launch_bounds__(Config::warps * 32)
   for (int block = 0; block < blocks; ++block) {
     S s, ds;
     const T* b = multiply_block<Config>(s, ds, ring, block, a, offset);
-    const Index col = tiles.col(block);
-    const bool full = sees_all<Config>(p.score, row + offset, M, col, Config::block_n);
-#pragma unroll
-    for (int i = 0; i < S::rows; ++i) {
-      const Range seen = full ? Range{0, Config::block_n}
-                              : cols_of(p.score, row + offset + S::row(i), col, Config::block_n);
-      const RowStatistics r = statistics[S::row(i)];
-#pragma unroll
-      for (int j = 0; j < S::cols; ++j) {
-        differentiate<Config>(p.score, factors, s.x[i][j], ds.x[i][j], seen.holds(S::col(j)), r);
-      }
-    }
+    differentiate_queries<Config>(s, ds, p, parts, band, queries, tiles.col(block), factors,
+                                  statistics);
 #pragma unroll
     for (int c = 0; c < Shape::sums; ++c) {
       const T* k = Shape::whole ? b : ring.next(block, Shape::chunks + Shape::chunks_v + c);

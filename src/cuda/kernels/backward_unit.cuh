@@ -31,13 +31,42 @@ struct Range {
 };
 
 // Of `count` cols from `first` on: those that a row sees. And rows that see a col.
-INGOT_FN Range cols_of(const ScoreParams& p, Index row, Index first, int count) {
+template <class Band>
+INGOT_FN Range cols_of(const Band& p, Index row, Index first, int count) {
   return {static_cast<int>(clamp_index(col_begin(p, row) - first, 0, count)),
           static_cast<int>(clamp_index(col_end(p, row) - first, 0, count))};
 }
-INGOT_FN Range rows_of(const ScoreParams& p, Index col, Index first, int count) {
+template <class Band>
+INGOT_FN Range rows_of(const Band& p, Index col, Index first, int count) {
   return {static_cast<int>(clamp_index(row_begin(p, col) - first, 0, count)),
           static_cast<int>(clamp_index(row_end(p, col) - first, 0, count))};
+}
+
+// Rows [row, row + M) of queries and cols [col, col + N) of keys of one head: products become P and
+// gradients as `differentiate` says. statistics: of those rows.
+template <class Config, bool to_bias = false, class S>
+INGOT_FN void differentiate_queries(S& s, S& ds, const MmaBackwardParams& p,
+                                    const Parts<Config>& parts,
+                                    const typename BandOf<Config>::type& band,
+                                    const WarpQueries& rows, Index col,
+                                    const ScoreFactors& factors, const RowStatistics* statistics) {
+  constexpr int M = 8 * S::rows, N = 4 * S::cols;
+  const bool full = sees_all<Config>(band, p.score.seqlen_k, rows.first, M, col, N);
+  kept_of_queries<Config, M, N>(parts, rows, p.heads, col).apply(ds);
+#pragma unroll
+  for (int i = 0; i < S::rows; ++i) {
+    const Index row = rows.first + S::row(i);
+    const Range seen = full ? Range{0, N} : cols_of(band, row, col, N);
+    const RowStatistics r = statistics[S::row(i)];
+    const RowParts<Config> of_row =
+        parts.row(rows.batch, rows.head, inside(row, p.score.seqlen_q));
+#pragma unroll
+    for (int j = 0; j < S::cols; ++j) {
+      differentiate<Config, to_bias>(p.score, factors, s.x[i][j], ds.x[i][j],
+                                     seen.holds(S::col(j)), r, of_row,
+                                     inside(col + S::col(j), p.score.seqlen_k));
+    }
+  }
 }
 
 }  // namespace ingot

@@ -21,7 +21,8 @@ extern "C" __global__ void __launch_bounds__(Config::warps * 32, 2)
   const ForwardUnit unit = forward_unit(p, false);
   const Index row = unit.tile * Config::block_m;
   const Index query = Config::packed ? quotient(row, p.group) : row;
-  const BlockRange range = block_range<Config>(p, query, Config::block_m, unit.split);
+  const auto band = parts_of<Config>(p.parts).band(p.score, unit.batch);
+  const BlockRange range = block_range<Config>(p, band, query, Config::block_m, unit.split);
   const auto tiles = forward_tiles<Config, Team<32>>(p, unit, range.begin + warp(), Config::warps);
   for (int c = 0; c < Shape::chunks; ++c) {
     load_tile<Team<32>, Config::block_m, Config::chunk>(q + c * Shape::QTile::elements, tiles.q,
@@ -29,9 +30,10 @@ extern "C" __global__ void __launch_bounds__(Config::warps * 32, 2)
   }
   const int mine = range.count > warp() ? ceil_div(range.count - warp(), Config::warps) : 0;
   Rows rows;
-  rows.clear();
-  attend<Config, Team<32>, Config::block_m>(rows, tiles, mine, q, 0, q + Shape::q_elements, p.score,
-                                            row);
+  const WarpQueries queries = queries_of<Config>(p, unit, row);
+  rows.start(parts_of<Config>(p.parts), queries, unit.split == 0 && warp() == 0);
+  attend<Config, Team<32>, Config::block_m>(rows, tiles, mine, q, 0, q + Shape::q_elements, p, band,
+                                            queries);
 
   merge_warps<Config>(rows, shared_memory, p.score);
   if (warp() > 0) return;

@@ -33,6 +33,7 @@ struct DecodeSteps {
   const MmaForwardParams& p;
   const u32 shared;
   const ForwardUnit unit;
+  const typename BandOf<Config>::type band;
   const BlockRange range;
   const Index row;
 
@@ -118,11 +119,11 @@ struct DecodeSteps {
   INGOT_FN void attend(Rows& rows, T* q_memory) const {
     unsigned q[Shape::dim / 16][4];
     load_queries(q_memory, q);
-    rows.clear();
+    const Parts<Config> parts = parts_of<Config>(p.parts);
+    const WarpQueries queries = queries_of<Config>(p, unit, row);
+    rows.start(parts, queries, unit.split == 0 && warp() == 0);
     const ScoreFactors factors = make_score_factors(p.score);
     const float factor_log2 = outer_factor<Config>(p.score) * log2_e;
-    const unsigned group = Config::packed ? static_cast<unsigned>(p.group) : 1u;
-    const Index query = Config::packed ? static_cast<unsigned>(row) / group : row;
     Slot at;
     for (int tile = 0; tile < tiles(); ++tile, at.next()) {
       const int block = tile * Config::warps + warp();
@@ -131,12 +132,8 @@ struct DecodeSteps {
       if (block < range.count) {
         typename Rows::S s;
         multiply_qk(s, q, k);
-        make_scores<Config>(s, p.score, factors);
         const Index col = (range.begin + block) * Config::block_n;
-        if (!sees_all<Config>(p.score, query, Config::block_m, col, Config::block_n)) {
-          hide(s, p.score, row, group, col);
-        }
-        rows.weigh(s, factor_log2);
+        weigh<Config>(rows, s, p, parts, band, queries, factors, factor_log2, col);
         multiply_pv(rows.o, s, k + Shape::panels * Shape::panel);
       }
       __syncwarp();
@@ -194,7 +191,10 @@ extern "C" __global__ void __launch_bounds__(Config::warps * 32 + 32, 2)
   const ForwardUnit unit = forward_unit(p, false);
   const Index row = unit.tile * Config::block_m;
   const Index query = Config::packed ? quotient(row, p.group) : row;
-  const Steps steps{p, shared, unit, block_range<Config>(p, query, Config::block_m, unit.split),
+  const auto band = parts_of<Config>(p.parts).band(p.score, unit.batch);
+  const Steps steps{p,    shared,
+                    unit, band,
+                    block_range<Config>(p, band, query, Config::block_m, unit.split),
                     row};
   if (threadIdx.x == 0) {
     clear_mark();

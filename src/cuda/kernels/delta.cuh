@@ -2,8 +2,8 @@
 // subtract from scores: a number each per query. A warp takes a row.
 #pragma once
 
+#include "cuda/kernels/parts.cuh"
 #include "cuda/kernels/row_sum.cuh"
-#include "cuda/kernels/tile.cuh"
 
 extern "C" __global__ void __launch_bounds__(Config::warps * 32)
     ingot_kernel(const __grid_constant__ ingot::MmaBackwardParams p) {
@@ -22,8 +22,12 @@ extern "C" __global__ void __launch_bounds__(Config::warps * 32)
   const float lse = *at.of<float>(p.lse);
   float shift = lse == -infinity ? infinity : lse, log2_sum = 0.0f;
   if (is_large_lse(lse)) {
-    const RowSum weights = sum_of_lanes<32>(part_of_row_sum<Config, 32>(
-        p.q, p.k, p.score, at, head / p.group, lane(), [](float x) { return tanh_(x); }));
+    const Parts<Config> parts = parts_of<Config>(p.parts);
+    RowSum mine = part_of_row_sum<Config, 32>(
+        p.q, p.k, p.score, parts.band(p.score, batch), parts.row(batch, head, query), at,
+        head / p.group, lane(), [](float x) { return tanh_(x); });
+    if (Config::sinks && lane() == 0) mine.add(parts.sink(head));
+    const RowSum weights = sum_of_lanes<32>(mine);
     log2_sum = weights.log2();
     shift = heaviest_of(settled_lse<Config>(lse, weights, p.score), log2_sum);
   }

@@ -53,6 +53,7 @@ INGOT_FN float tanh_(float x) {
   return copysignf(a < 0.35f ? small : (a > 20.0f ? 1.0f : large), x);
 }
 
+INGOT_FN float abs_(float x) { return fabsf(x); }
 INGOT_FN float max_(float x, float y) { return fmaxf(x, y); }
 INGOT_FN float finite_or_(float x, float y) { return x == -infinity ? y : x; }
 
@@ -62,6 +63,12 @@ INGOT_FN float rounded_product_(float a, float b) { return __fmul_rn(a, b); }
 // Natural logarithm of a row's sum of weights, of which the largest, `factor * max`, is 1.
 INGOT_FN float lse_of(float max, float sum, float factor) {
   return rounded_product_(finite_or_(max, 0.0f), factor) + log2f(sum) * ln_2;
+}
+
+INGOT_FN void multiply_wide(u32 a, u32 b, u32& high, u32& low) {
+  const u64 product = static_cast<u64>(a) * b;
+  high = static_cast<u32>(product >> 32);
+  low = static_cast<u32>(product);
 }
 
 // A NaN stays one.

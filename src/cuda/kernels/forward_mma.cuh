@@ -20,7 +20,8 @@ extern "C" __global__ void __launch_bounds__(Config::warps * 32)
   const ForwardUnit unit = forward_unit(p, Config::masked);
   const Index row = unit.tile * Config::block_m;
   const Index query = Config::packed ? quotient(row, p.group) : row;
-  const BlockRange range = block_range<Config>(p, query, Config::block_m, unit.split);
+  const auto band = parts_of<Config>(p.parts).band(p.score, unit.batch);
+  const BlockRange range = block_range<Config>(p, band, query, Config::block_m, unit.split);
   const auto tiles = forward_tiles<Config, Threads>(p, unit, range.begin, 1);
   if constexpr (Config::resident) {
     for (int c = 0; c < Shape::chunks; ++c) {
@@ -30,8 +31,9 @@ extern "C" __global__ void __launch_bounds__(Config::warps * 32)
   }
   const int offset = warp() * rows_of_warp;
   WarpRows<Config, rows_of_warp> rows;
-  rows.clear();
+  const WarpQueries queries = queries_of<Config>(p, unit, row + offset);
+  rows.start(parts_of<Config>(p.parts), queries, unit.split == 0);
   attend<Config, Threads, rows_of_warp>(rows, tiles, range.count, q, offset * Shape::QTile::pitch,
-                                        q + Shape::q_elements, p.score, row + offset);
+                                        q + Shape::q_elements, p, band, queries);
   store_forward<Config, rows_of_warp>(p, unit, row + offset, rows.o, rows.softmax);
 }

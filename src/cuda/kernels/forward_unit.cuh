@@ -31,6 +31,15 @@ INGOT_FN ForwardUnit forward_unit(const MmaForwardParams& p, bool longest_first)
   return unit;
 }
 
+// The queries of a warp, from row `first` of the unit's head, or heads, on.
+template <class Config>
+INGOT_FN WarpQueries queries_of(const MmaForwardParams& p, const ForwardUnit& unit, Index first) {
+  if constexpr (Config::packed) {
+    return {unit.batch, unit.head * p.group, first, static_cast<unsigned>(p.group)};
+  }
+  return {unit.batch, unit.head, first, 1u};
+}
+
 // Blocks of keys one piece of the keys goes through.
 struct BlockRange {
   Index begin;
@@ -38,10 +47,12 @@ struct BlockRange {
 };
 
 template <class Config>
-INGOT_FN BlockRange block_range(const MmaForwardParams& p, Index row, int rows, int split) {
+INGOT_FN BlockRange block_range(const MmaForwardParams& p,
+                                const typename BandOf<Config>::type& band, Index row, int rows,
+                                int split) {
   const Index last = clamp_index(row + rows - 1, 0, p.score.seqlen_q - 1);
-  const Index begin = col_begin(p.score, row) / Config::block_n;
-  const Index end = (col_end(p.score, last) + Config::block_n - 1) / Config::block_n;
+  const Index begin = col_begin(band, row) / Config::block_n;
+  const Index end = (col_end(band, last) + Config::block_n - 1) / Config::block_n;
   const Index blocks = end > begin ? end - begin : 0;
   if constexpr (!Config::split) return {begin, static_cast<int>(blocks)};
   const unsigned each = static_cast<unsigned>(blocks) / p.splits;  // and one more for the first

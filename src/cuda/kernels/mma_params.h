@@ -3,6 +3,7 @@
 #pragma once
 
 #include "algorithm/params.h"
+#include "variants/part_params.h"
 #include "cuda/kernels/fault_params.h"
 
 namespace ingot {
@@ -11,6 +12,12 @@ struct MatrixView {
   void* data;       // null: not wanted (outputs)
   Index stride[4];  // of lse the last is not looked at
   int vector;       // 1: col stride 1, data and all other strides in multiples of 16 bytes
+};
+
+// The tensors of the parts that are on (variants/variant.h).
+struct PartViews {
+  PartParams params;
+  const void *alibi_slopes, *bias, *mask, *sinks, *prefix_len, *dropout_state;
 };
 
 // The softmax of one piece of the keys of a row.
@@ -36,6 +43,7 @@ struct MmaForwardParams {
   // head, 0: the block that counts it up last merges, and leaves 0.
   unsigned* tickets;
   FaultWords faults;  // of decode_sm90
+  PartViews parts;
 };
 
 // grid.x = ceil(rows / Config::block_m), a row being (batch, head, query).
@@ -59,6 +67,8 @@ struct RowStatistics {
 // delta: grid.x = ceil(batch * heads * seqlen_q / Config::warps), a warp a row.
 // dq: grid.x = row tiles * column slices * heads * batch.
 // dkv: grid.x = key tiles * column slices * heads_kv * batch.
+// dbias: grid.x = tiles of Config::block_m rows * tiles of Config::block_n cols * heads * batch, all of
+// them extents of dbias. dsinks: grid.x = heads.
 struct MmaBackwardParams {
   MatrixView q, k, v, o, lse, dout, dq, dk, dv;
   RowStatistics* statistics;  // [batch, head, query]
@@ -67,6 +77,9 @@ struct MmaBackwardParams {
   Index tiles;        // of Config::block_m queries (dq) or keys (dkv)
   int column_slices;  // of Config::columns columns of dq, or of dk and of dv
   const int* run_if;  // null: run; else only where it is not 0
+  PartViews parts;
+  MatrixView dbias, dsinks;
+  Index bias_shape[4];
 };
 
 }  // namespace ingot

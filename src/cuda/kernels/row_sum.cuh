@@ -6,8 +6,10 @@
 
 #include "algorithm/large_rows.h"
 #include "algorithm/score.h"
-#include "cuda/kernels/element.cuh"
+#include "cuda/kernels/element.cuh"  // before variant.h
 #include "cuda/kernels/mma_params.h"
+
+#include "variants/variant.h"
 
 namespace ingot {
 
@@ -55,19 +57,22 @@ INGOT_FN float part_of_product(const A* a, Index a_step, const B* b, Index b_ste
 
 // The weights of every Lanes-th key of a query from the lane-th on. Tanh as in the kernels that
 // make the weights.
-template <class Config, int Lanes, class Tanh>
+template <class Config, int Lanes, class Band, class Tanh>
 INGOT_FN RowSum part_of_row_sum(const MatrixView& q, const MatrixView& k, const ScoreParams& score,
+                                const Band& band, const RowParts<Config>& parts,
                                 const HeadRow& query, Index head_kv, int lane, Tanh tanh) {
   const ScoreFactors factors = make_score_factors(score);
   const float factor = Config::softcap ? score.softcap : factors.scale;
   const auto* const a = query.of<typename Config::q_type>(q);
   const bool vector = q.vector != 0 && k.vector != 0;
   RowSum sum{-infinity, 0.0f};
-  const Index end = col_end(score, query.row);
-  for (Index col = col_begin(score, query.row) + lane; col < end; col += Lanes) {
+  const Index end = col_end(band, query.row);
+  for (Index col = col_begin(band, query.row) + lane; col < end; col += Lanes) {
+    if (!parts.shows(col)) continue;
     const auto* const b = HeadRow{query.batch, head_kv, col}.of<typename Config::k_type>(k);
     const float s = part_of_product<Config::head_dim, 1>(a, q.stride[3], b, k.stride[3], vector, 0);
-    sum.add(rounded_product_(Config::softcap ? tanh(s * factors.inner) : s, factor));
+    const float t = Config::softcap ? tanh(s * factors.inner) : s;
+    sum.add(parts.add(rounded_product_(t, factor), col));
   }
   return sum;
 }

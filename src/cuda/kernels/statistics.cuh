@@ -23,7 +23,7 @@ INGOT_FN float log2_sum_of(const StatisticsParams& p, const HeadRow& row, int la
   RowSum sum{-infinity, 0.0f};
   if (is_large_lse(lse)) {
     sum = part_of_row_sum<Config, row_lanes>(
-        p.q, p.k, p.score, row, row.head / p.group, lane,
+        p.q, p.k, p.score, p.score, RowParts<Config>{}, row, row.head / p.group, lane,
         [](float x) { return sizeof(Config::q_type) == 2 ? tanh_fast(x) : tanh_(x); });
   }
   sum = sum_of_lanes<row_lanes>(sum);

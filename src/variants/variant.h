@@ -14,23 +14,10 @@
 #define INGOT_VARIANT_H
 
 #include "algorithm/band.h"
+#include "variants/part_params.h"
 #include "variants/alibi.h"
-#include "variants/dropout.h"
 
 namespace INGOT_NAMESPACE {
-
-// In elements, 0 where a tensor repeats.
-struct PartStrides {
-  Index batch, head, row, col;
-};
-
-// What changes from call to call, but for addresses.
-struct PartParams {
-  PartStrides alibi_slopes, bias, mask, sinks, prefix_len;
-  Index position_shift;  // of rows among the keys
-  DropoutParams dropout;
-  int unused;
-};
 
 // Where the tensors of the parts lie. Those of parts that are off are not looked at.
 template <class Config>
