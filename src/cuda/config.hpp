@@ -46,6 +46,9 @@ struct Config {
   bool alibi = false, bias = false, mask = false, prefix = false, sinks = false, dropout = false;
   TypeName bias_type{"float"}, sinks_type{"float"};
 
+  /// A part is on that is made pair by pair.
+  bool has_pair_parts() const { return alibi || bias || mask || dropout; }
+
   bool operator==(const Config&) const = default;
 
   /// Calls f(name, value) for every field, once. Emitted text, cache key, equality and explain use

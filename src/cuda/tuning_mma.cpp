@@ -53,7 +53,10 @@ Config forward_config(const Problem& p, const DeviceCaps& caps, std::int64_t row
   c.stages = 2;
   const bool f32 = is_f32(c);
   // A warp reads its tiles of K and V for 32 rows at a time where o of so many fits the registers.
-  const std::int64_t rows_of_warp = f32 || p.head_dim_v <= 128 ? 2 * mma_rows : mma_rows;
+  // Parts take registers of their own.
+  const bool parts = c.has_pair_parts();
+  const bool two = !parts && (f32 || p.head_dim_v <= 128);
+  const std::int64_t rows_of_warp = two ? 2 * mma_rows : mma_rows;
   c.chunk = chunk_of(p.head_dim, f32 ? 64 : 128);
   cut_columns(c, f32 ? 128 : 256, f32 ? 64 : 128);
   // With o and Q this large, 64 keys stay within 255 registers on Hopper alone, if at all.
@@ -61,6 +64,7 @@ Config forward_config(const Problem& p, const DeviceCaps& caps, std::int64_t row
       p.head_dim_v > 96 && p.head_dim_v <= 128 && (caps.sm != 90 || c.softcap || p.head_dim > 128);
   const bool tighter = tight && caps.sm != 90 && (c.softcap || packed);
   c.block_n = f32 ? (c.columns > 64 ? 32 : 64) : tighter ? 32 : tight ? 48 : 64;
+  if (parts) c.block_n = std::min<std::int64_t>(c.block_n, p.head_dim_v > 128 ? 32 : 48);
   set_rows(c, rows_of_warp, 4);
   while (c.warps > 1 && c.block_m / 2 >= rows) set_rows(c, rows_of_warp, c.warps / 2);
   const auto fits = [&] { return team_bytes(c) <= caps.shared_bytes; };

@@ -73,7 +73,7 @@ Config dbias_tiles(Config c, const Problem& p, const DeviceCaps& caps) {
   c.stages = 2;
   c.warps = 4;
   c.block_m = mma_rows * c.warps;
-  c.block_n = is_f32(c) ? 32 : 64;
+  c.block_n = 32;
   c.chunk = chunk_of(c.head_dim, widest);
   c.chunk_v = chunk_of(c.head_dim_v, widest);
   const auto fits = [&] { return backward_bytes(c) <= caps.shared_bytes; };
@@ -106,7 +106,11 @@ MmaBackwardChoice choose_mma_backward(const Problem& p, const DeviceCaps& caps) 
   // Rows of a warp and keys or queries of a tile: what was fastest without spilling registers.
   const std::int64_t widest = std::max(p.head_dim, p.head_dim_v), two = 2 * mma_rows;
   const bool hopper = caps.sm == 90, capped = p.softcap > 0;
-  if (is_f32(common)) {
+  if (common.has_pair_parts()) {
+    const std::int64_t most_columns = is_f32(common) ? 64 : 128;
+    choice.dq = tiles(choice.dq, caps, mma_rows, most_columns, 32);
+    choice.dkv = tiles(choice.dkv, caps, mma_rows, most_columns, 32);
+  } else if (is_f32(common)) {
     choice.dq = tiles(choice.dq, caps, widest > 128 || !hopper ? mma_rows : two, 128, 32);
     choice.dkv = tiles(choice.dkv, caps, widest > 64 || !hopper ? mma_rows : two, 128, 32);
   } else if (widest > 128) {

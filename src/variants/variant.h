@@ -63,6 +63,15 @@ struct RowParts {
   Index position;              // of the row among the keys
   float slope;
 
+  // The same with cols counted from `col` on.
+  INGOT_FN RowParts from(Index col) const {
+    RowParts parts = *this;
+    parts.position -= col;
+    if constexpr (Config::bias) parts.bias += col * bias_step;
+    if constexpr (Config::mask) parts.mask += col * mask_step;
+    return parts;
+  }
+
   // score: in natural units, with its softcap.
   INGOT_FN float add(float score, Index col) const {
     if constexpr (Config::alibi) {

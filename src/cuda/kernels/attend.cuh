@@ -70,10 +70,12 @@ struct WarpRows {
   using O = typename Accumulator<typename Config::element, M, Config::columns>::type;
   O o;
   ScaledSoftmax<float> softmax[M / 8];  // row_sum of this lane's cols only
+  RowsOfWeight<Config> weighed;
 
   // first: of the pieces of these rows' keys.
   INGOT_FN void start(const Parts<Config>& parts, const WarpQueries& rows, bool first) {
     o.clear();
+    weighed.start();
 #pragma unroll
     for (int i = 0; i < M / 8; ++i) {
       softmax[i] = first_softmax<Config>(parts, rows.head_of(S::row(i)), first);
@@ -100,6 +102,7 @@ struct WarpRows {
         s.x[i][j] = exp2_(__fmaf_rn(s.x[i][j], factor_log2, -offset));
         sum += s.x[i][j];
       }
+      weighed.note(i, sum);
       softmax[i].row_sum += sum;
 #pragma unroll
       for (int j = 0; j < O::cols; ++j) o.x[i][j] *= correction;
@@ -110,6 +113,7 @@ struct WarpRows {
   INGOT_FN void finish() {
 #pragma unroll
     for (int i = 0; i < M / 8; ++i) softmax[i].row_sum = sum_of_quad(softmax[i].row_sum);
+    weighed.clear_others(o);
   }
 };
 

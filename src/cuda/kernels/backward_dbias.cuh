@@ -143,7 +143,7 @@ INGOT_FN void store_bias(const S& sum, const MmaBackwardParams& p, const PairsAt
 
 }  // namespace ingot
 
-extern "C" __global__ void __launch_bounds__(Config::warps * 32)
+extern "C" __global__ void __launch_bounds__(Config::warps * 32, 1)
     ingot_kernel(const __grid_constant__ ingot::MmaBackwardParams p) {
   using namespace ingot;
   if (p.run_if != nullptr && *p.run_if == 0) return;
@@ -171,7 +171,7 @@ extern "C" __global__ void __launch_bounds__(Config::warps * 32)
     for (int block = 0; block < blocks; ++block) {
       const PairsAt at = unit.at(of_all, block);
       const auto band = parts.band(p.score, at.batch);
-      const Index last = inside(at.row + Config::block_m - 1, p.score.seqlen_q);
+      const Index last = inside<Index>(at.row + Config::block_m - 1, p.score.seqlen_q);
       if (at.col >= col_end(band, last) || at.col + Config::block_n <= col_begin(band, at.row)) {
         for (int item = 0; item < Shape::items; ++item) ring.next(block, item);
         continue;

@@ -100,6 +100,8 @@ extern "C" __global__ void __launch_bounds__(Config::warps * 32)
   const ScoreFactors factors = make_score_factors(p.score);
   typename Accumulator<T, M, Config::columns>::type dk;
   typename Accumulator<T, M, Config::columns_v>::type dv;
+  const Index first_key = inside(row, p.score.seqlen_k);
+  const int keys = static_cast<int>(clamp_index(p.score.seqlen_k - row, 1, M));
   dk.clear();
   dv.clear();
   TileRing<Threads, T, Shape::slot_elements, Config::stages, Shape::items, typename Keys::Source>
@@ -116,15 +118,16 @@ extern "C" __global__ void __launch_bounds__(Config::warps * 32)
     const auto kept = kept_of_keys<Config, M, Config::block_n>(
         parts, row, query, dropout_head(unit.batch, p.heads, head));
     kept.apply(ds);
+    const int queries = static_cast<int>(clamp_index(p.score.seqlen_q - query, 1, Config::block_n));
 #pragma unroll
     for (int j = 0; j < S::cols; ++j) {
       const RowStatistics r = statistics.of(S::col(j));
       const RowParts<Config> of_row =
-          parts.row(unit.batch, head, inside(query + S::col(j), p.score.seqlen_q));
+          parts.row(unit.batch, head, query + inside(S::col(j), queries)).from(first_key);
 #pragma unroll
       for (int i = 0; i < S::rows; ++i) {
         differentiate<Config>(p.score, factors, s.x[i][j], ds.x[i][j], true, r, of_row,
-                              inside(row + S::row(i), p.score.seqlen_k));
+                              inside(S::row(i), keys));
       }
     }
     kept.apply(s);

@@ -52,6 +52,8 @@ extern "C" __global__ void __launch_bounds__(Config::warps * 32)
   __syncwarp();
   typename Accumulator<T, M, Config::columns>::type dq;
   dq.clear();
+  RowsOfWeight<Config> weighed;
+  weighed.start();
   TileRing<Threads, T, Shape::slot_elements, Config::stages, Shape::items, Tiles> ring(
       a + Shape::a_elements, tiles, blocks);
   for (int block = 0; block < blocks; ++block) {
@@ -59,6 +61,11 @@ extern "C" __global__ void __launch_bounds__(Config::warps * 32)
     const T* b = multiply_block<Config>(s, ds, ring, block, a, offset);
     differentiate_queries<Config>(s, ds, p, parts, band, queries, tiles.col(block), factors,
                                   statistics);
+#pragma unroll
+    for (int i = 0; i < S::rows; ++i) {
+#pragma unroll
+      for (int j = 0; j < S::cols; ++j) weighed.note(i, s.x[i][j]);
+    }
 #pragma unroll
     for (int c = 0; c < Shape::sums; ++c) {
       const T* k = Shape::whole ? b : ring.next(block, Shape::chunks + Shape::chunks_v + c);
@@ -68,6 +75,7 @@ extern "C" __global__ void __launch_bounds__(Config::warps * 32)
   float scale[S::rows];
 #pragma unroll
   for (int i = 0; i < S::rows; ++i) scale[i] = p.score.scale;
+  weighed.clear_others(dq);
   store_tile(
       matrix_of<Config::dq_type>(p.dq, unit.batch, unit.head, p.score.seqlen_q, Config::head_dim),
       row + offset, unit.slice * Config::columns, dq, scale);

@@ -52,6 +52,7 @@ INGOT_FN void differentiate_queries(S& s, S& ds, const MmaBackwardParams& p,
                                     const ScoreFactors& factors, const RowStatistics* statistics) {
   constexpr int M = 8 * S::rows, N = 4 * S::cols;
   const bool full = sees_all<Config>(band, p.score.seqlen_k, rows.first, M, col, N);
+  const int count = static_cast<int>(clamp_index(p.score.seqlen_k - col, 1, N));
   kept_of_queries<Config, M, N>(parts, rows, p.heads, col).apply(ds);
 #pragma unroll
   for (int i = 0; i < S::rows; ++i) {
@@ -59,12 +60,12 @@ INGOT_FN void differentiate_queries(S& s, S& ds, const MmaBackwardParams& p,
     const Range seen = full ? Range{0, N} : cols_of(band, row, col, N);
     const RowStatistics r = statistics[S::row(i)];
     const RowParts<Config> of_row =
-        parts.row(rows.batch, rows.head, inside(row, p.score.seqlen_q));
+        parts.row(rows.batch, rows.head, inside(row, p.score.seqlen_q)).from(col);
 #pragma unroll
     for (int j = 0; j < S::cols; ++j) {
       differentiate<Config, to_bias>(p.score, factors, s.x[i][j], ds.x[i][j],
                                      seen.holds(S::col(j)), r, of_row,
-                                     inside(col + S::col(j), p.score.seqlen_k));
+                                     inside(S::col(j), count));
     }
   }
 }

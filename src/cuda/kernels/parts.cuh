@@ -37,7 +37,10 @@ struct WarpQueries {
 };
 
 // A place that can be read: what lies behind the last row or col is hidden whatever is read for it.
-INGOT_FN Index inside(Index i, Index count) { return i < count ? i : count - 1; }
+template <class I>
+INGOT_FN I inside(I i, I count) {
+  return i < count ? i : count - 1;
+}
 
 // Adds to scores in natural units, and hides what the mask does not show. Cols of the fragment
 // begin at `col`.
@@ -46,13 +49,15 @@ INGOT_FN void add_parts(Fragment<M, N>& s, const Parts<Config>& parts, const War
                         const ScoreParams& p, Index col) {
   using S = Fragment<M, N>;
   if constexpr (Config::alibi || Config::bias || Config::mask) {
+    const int count = static_cast<int>(clamp_index(p.seqlen_k - col, 1, N));
 #pragma unroll
     for (int i = 0; i < S::rows; ++i) {
       const RowParts<Config> row = parts.row(rows.batch, rows.head_of(S::row(i)),
-                                             inside(rows.query(S::row(i)), p.seqlen_q));
+                                             inside(rows.query(S::row(i)), p.seqlen_q))
+                                       .from(col);
 #pragma unroll
       for (int j = 0; j < S::cols; ++j) {
-        const Index c = inside(col + S::col(j), p.seqlen_k);
+        const int c = inside(S::col(j), count);
         const float value = row.add(s.x[i][j], c);
         s.x[i][j] = row.shows(c) ? value : -infinity;
       }
@@ -72,6 +77,34 @@ INGOT_FN ScaledSoftmax<float> first_softmax(const Parts<Config>& parts, Index he
   }
   return softmax;
 }
+
+// Rows in which some key weighs something, a bit for each of a lane: if a mask hides pairs, sums of
+// the others may be 0 times the Inf or NaN of what only other rows of their tiles see.
+template <class Config>
+struct RowsOfWeight {
+  u32 bits;
+
+  INGOT_FN void start() {
+    if constexpr (Config::mask) bits = 0;
+  }
+  // Of row i, some of its weights or their sum.
+  INGOT_FN void note(int i, float weight) {
+    if constexpr (Config::mask) bits |= (weight == 0.0f ? 0u : 1u) << i;
+  }
+  template <int M, int N, int Run>
+  INGOT_FN void clear_others(Fragment<M, N, Run>& x) const {
+    if constexpr (Config::mask) {
+      u32 all = bits | __shfl_xor_sync(0xFFFFFFFFu, bits, 1);
+      all |= __shfl_xor_sync(0xFFFFFFFFu, all, 2);
+#pragma unroll
+      for (int i = 0; i < M / 8; ++i) {
+        if ((all >> i & 1) != 0) continue;
+#pragma unroll
+        for (int j = 0; j < N / 4; ++j) x.x[i][j] = 0.0f;
+      }
+    }
+  }
+};
 
 // Which weights of a fragment dropout leaves: a bit for each.
 template <class Config, int M, int N>
