@@ -99,12 +99,22 @@ void add(Kernels& kernels, const Step& step, const std::string& label) {
   kernels.emplace(arch + kernel_source(step.kernel), Kernel{name, step.kernel, arch});
 }
 
+std::string part_label(const Parts& parts) {
+  std::string label;
+  if (parts.alibi) label += "_alibi";
+  if (parts.bias) label += "_bias";
+  if (parts.mask) label += "_mask";
+  if (parts.sinks) label += "_sinks";
+  if (parts.dropout > 0) label += "_dropout";
+  return label;
+}
+
 std::string label_of(const Problem& p) {
   return std::string(name(p.q)) + "_" + std::to_string(p.head_dim) + "_" +
          std::to_string(p.head_dim_v) + "_" + std::to_string(p.num_heads) + "_heads_" +
          std::to_string(p.seqlen_q) + "_rows" + (p.causal == Causal::none ? "" : "_causal") +
          (p.softcap > 0 ? "_softcap" : "") + (p.precision == Precision::high ? "_high" : "") +
-         (p.dq != p.q ? "_to_" + std::string(name(p.dq)) : "");
+         (p.dq != p.q ? "_to_" + std::string(name(p.dq)) : "") + part_label(p.parts);
 }
 
 void add_plan(Kernels& kernels, const Problem& p, int sm) {
@@ -130,8 +140,9 @@ void add_backward(Kernels& kernels, const Problem& p, int sm) {
   const Plan plan = plan_cuda(p, caps_of(sm), "cuda:0");
   const auto& detail = dynamic_cast<const BackwardDetail&>(*plan.backward.detail);
   std::vector<KernelPlan> all = plan.backward.kernels;
-  for (const auto* any : {&detail.delta, &detail.dq, &detail.dkv}) {
-    all.push_back((*any)->step.kernel);
+  for (const auto* any :
+       {&detail.delta, &detail.dq, &detail.dkv, &detail.dbias, &detail.dsinks}) {
+    if (*any) all.push_back((*any)->step.kernel);
   }
   for (std::size_t i = 0; i < all.size(); ++i) {
     const std::string stem = all[i].file.substr(all[i].file.rfind('/') + 1);
@@ -179,6 +190,34 @@ void add_backward(Kernels& kernels, bool full) {
   }
 }
 
+/// A part at a time; together they may need more registers than there are.
+void add_parts(Kernels& kernels, bool full) {
+  const auto add = [&](const Parts& parts, Dtype dtype, std::int64_t dim, int sm) {
+    Problem p = problem_of({4, 2, 4096, 4096, dim, dim}, dtype, Causal::bottom_right, 0);
+    p.parts = parts;
+    add_plan(kernels, p, sm);
+    add_backward(kernels, p, sm);
+    p.seqlen_q = 1;
+    add_plan(kernels, p, sm);
+  };
+  Parts bias, mask, alibi, sinks, dropout;
+  bias.bias = true, bias.bias_dtype = bias.dbias_dtype = Dtype::bf16;
+  bias.bias_shape = {1, 4, 4096, 4096};
+  mask.mask = alibi.alibi = sinks.sinks = true;
+  dropout.dropout = 0.1F;
+  add(bias, Dtype::bf16, 128, 90);
+  add(dropout, Dtype::bf16, 64, 90);
+  add(sinks, Dtype::f32, 64, 80);
+  if (!full) return;
+  for (const int sm : {80, 90}) {
+    for (const std::int64_t dim : {64, 128}) {
+      for (const Parts& parts : {bias, mask, alibi, sinks, dropout}) {
+        for (const Dtype dtype : {Dtype::bf16, Dtype::f32}) add(parts, dtype, dim, sm);
+      }
+    }
+  }
+}
+
 std::vector<Kernel> all_kernels() {
   const bool full = is_full();
   Kernels kernels;
@@ -199,6 +238,7 @@ std::vector<Kernel> all_kernels() {
     }
   }
   add_backward(kernels, full);
+  add_parts(kernels, full);
   std::vector<Kernel> all;
   std::map<std::string, int> count;  // other texts of the same name: tiles differ
   for (auto& [source, kernel] : kernels) {

@@ -3,6 +3,8 @@
 
 #include <limits>
 
+#include "core/error.hpp"
+#include "cuda/cuda_plan.hpp"
 #include "cuda/host_tensors.hpp"
 #include "cuda/plan_parts.hpp"
 #include "cuda/tuned_table.hpp"
@@ -37,6 +39,49 @@ TEST(CudaTunedTable, RowsOfThisGpuTakePrecedence) {
   EXPECT_EQ(complaint("\nX | forward_sm90 | planes=2"), "line 2: a row cannot set planes");
   EXPECT_EQ(complaint("X | forward_sm90 | block_n"), "line 1: must be name=value: block_n");
   EXPECT_EQ(complaint("nonsense"), "line 1: must be GPU | kernel fields | fields");
+}
+
+Problem problem_with_parts() {
+  Problem p;
+  p.num_heads = p.num_heads_kv = 4;
+  p.seqlen_q = p.seqlen_k = 4096;
+  p.head_dim = p.head_dim_v = 128;
+  p.q = p.k = p.v = p.o = p.dout = p.dq = p.dk = p.dv = Dtype::bf16;
+  p.parts.alibi = p.parts.bias = p.parts.sinks = true;
+  p.parts.bias_shape = {1, 4, 1, 4096};
+  return p;
+}
+
+TEST(CudaVariantPlan, PartsRunInTheKernelsOfTheSm80Family) {
+  const cuda::DeviceCaps hopper{90, 132, 232448, 0, "H200"};
+  const Plan plan = cuda::plan_cuda(problem_with_parts(), hopper, "cuda:0");
+  EXPECT_EQ(plan.forward.config.kernel, "forward_mma");
+  std::vector<std::string> files;
+  for (const KernelPlan& kernel : plan.backward.kernels) files.push_back(kernel.file);
+  const std::vector<std::string> want = {
+      "cuda/kernels/delta.cuh", "cuda/kernels/backward_dq.cuh", "cuda/kernels/backward_dkv.cuh",
+      "cuda/kernels/backward_dbias.cuh", "cuda/kernels/backward_dsinks.cuh"};
+  EXPECT_EQ(files, want);
+  // A tile for each head and 32 keys; a block for each head.
+  EXPECT_EQ(plan.backward.kernels[3].grid[0], 4 * 4096 / 32);
+  EXPECT_EQ(plan.backward.kernels[4].grid[0], 4);
+}
+
+TEST(CudaVariantPlan, OneNumberForTooManyPairsIsRefused) {
+  const cuda::DeviceCaps hopper{90, 132, 232448, 0, "H200"};
+  Problem p = problem_with_parts();
+  p.num_heads = p.num_heads_kv = 1;
+  p.parts.bias_shape = {1, 1, 1, 1};
+  p.seqlen_q = p.seqlen_k = std::int64_t{1} << 22;
+  try {
+    cuda::plan_cuda(p, hopper, "cuda:0");
+    FAIL() << "there is a plan";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), Code::unsupported);
+    EXPECT_STREQ(error.what(),
+                 "unsupported: a bias that is one number for 4194304 queries and 4194304 keys: at "
+                 "most 2^31 tiles may be added up");
+  }
 }
 
 /// Heads of k at once, for tiles that fill rounds of multiprocessors.

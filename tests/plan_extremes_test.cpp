@@ -74,10 +74,28 @@ class Draw {
     p.precision = random_() % 2 == 0 ? Precision::highest : Precision::high;
     constexpr std::int64_t limits[] = {0, 1, 4096, std::int64_t{5} << 28, INT64_MAX, INT64_MAX - 1};
     p.workspace_limit = random_() % 4 == 0 ? size(INT64_MAX) : one_of(limits);
+    if (random_() % 2 == 0) p.parts = parts(p);
     return p;
   }
 
  private:
+  Parts parts(const Problem& p) {
+    const auto any = [&] { return random_() % 2 == 0; };
+    Parts parts;
+    parts.alibi = any(), parts.sinks = any();
+    parts.prefix = any() && p.window_left < 0;
+    parts.dropout = any() ? 0.1F : 0.0F;
+    double pairs = 1;
+    for (const std::int64_t n : {p.batch, p.num_heads, p.seqlen_q, p.seqlen_k}) {
+      pairs *= static_cast<double>(std::max<std::int64_t>(n, 1));
+    }
+    if (pairs >= 0x1p58) return parts;
+    parts.mask = any(), parts.bias = any();
+    const std::int64_t full[] = {p.batch, p.num_heads, p.seqlen_q, p.seqlen_k};
+    for (std::size_t i = 0; i < 4; ++i) parts.bias_shape[i] = any() ? 1 : full[i];
+    return parts;
+  }
+
   std::int64_t window() {
     constexpr std::int64_t edges[] = {-1, -1, -1, 0, 1, 127, INT64_MAX, INT64_MAX - 1};
     return random_() % 4 == 0 ? size(INT64_MAX) : one_of(edges);

@@ -252,9 +252,10 @@ void check_bias(const Problem& p) {
 void check_parts(const Problem& p) {
   const Parts& parts = p.parts;
   if (parts.bias || parts.mask) {
-    const std::uint64_t pairs = multiply(magnitude(p.seqlen_q), magnitude(p.seqlen_k));
-    if (multiply(multiply(magnitude(p.batch), magnitude(p.num_heads)), pairs) > std::uint64_t{1}
-                                                                                    << 59) {
+    // A bias may have the extent 1 where the problem has 0.
+    const auto extent = [](std::int64_t n) { return magnitude(std::max<std::int64_t>(n, 1)); };
+    const std::uint64_t pairs = multiply(extent(p.seqlen_q), extent(p.seqlen_k));
+    if (multiply(multiply(extent(p.batch), extent(p.num_heads)), pairs) > std::uint64_t{1} << 59) {
       fail(
           "problem: with a bias or mask, batch * num_heads * seqlen_q * seqlen_k must be at most "
           "2^59");

@@ -32,6 +32,9 @@ struct BackwardCall {
 /// A tensor as kernels take it that read any strides.
 MatrixView view_of(const ConstTensor& tensor, Dtype dtype);
 
+/// The tensors of a problem's parts.
+PartViews views_of(const Problem& problem, const PartInputs& inputs);
+
 /// Columns of an output that one aligned store of an accumulator's owner may write: 8 (16-bit
 /// types), 2 or 1.
 int store_width(const Tensor& out, Dtype dtype);

@@ -21,6 +21,12 @@ bool is_vector(const void* data, const Strides& stride, std::int64_t element) {
 
 }  // namespace
 
+PartViews views_of(const Problem& p, const PartInputs& inputs) {
+  return {make_part_params(p, inputs), inputs.alibi_slopes.data, inputs.bias.data,
+          inputs.mask.data,            inputs.sinks.data,        inputs.prefix_len.data,
+          inputs.dropout_state};
+}
+
 MatrixView view_of(const ConstTensor& t, Dtype dtype) {
   MatrixView view{};
   view.data = const_cast<void*>(t.data);
@@ -55,12 +61,6 @@ bool launch_engine(const Device& device, const ForwardCall& call, MmaForwardPara
 }
 
 }  // namespace
-
-PartViews views_of(const Problem& p, const PartInputs& inputs) {
-  return {make_part_params(p, inputs), inputs.alibi_slopes.data, inputs.bias.data,
-          inputs.mask.data,            inputs.sinks.data,        inputs.prefix_len.data,
-          inputs.dropout_state};
-}
 
 void launch_mma(const Device& device, const ForwardCall& call, std::byte* workspace,
                 const Loader& load, const int* run_if) {

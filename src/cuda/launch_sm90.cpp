@@ -123,6 +123,7 @@ ForwardParams params_of(const ForwardCall& call) {
   params.tiles = static_cast<int>(fast.tiles);
   params.units = static_cast<int>(fast.units);
   params.o_vector = store_width(call.args.o, p.o);
+  params.parts = views_of(p, call.args.parts);
   return params;
 }
 

@@ -190,6 +190,14 @@ std::string_view arch_of(const DeviceCaps& caps) {
   return "sm_80";
 }
 
+void set_parts(Config& c, const Problem& p) {
+  const Parts& parts = p.parts;
+  c.alibi = parts.alibi, c.bias = parts.bias, c.mask = parts.mask, c.prefix = parts.prefix;
+  c.sinks = parts.sinks, c.dropout = parts.dropout > 0.0F;
+  if (parts.bias) c.bias_type = type_of(parts.bias_dtype);
+  if (parts.sinks) c.sinks_type = type_of(parts.sinks_dtype);
+}
+
 Config common_config(const Problem& p, const DeviceCaps& caps) {
   Config c;
   c.arch = arch_of(caps);
@@ -199,11 +207,7 @@ Config common_config(const Problem& p, const DeviceCaps& caps) {
   c.head_dim = p.head_dim, c.head_dim_v = p.head_dim_v;
   c.softcap = p.softcap > 0;
   c.resident = true;
-  const Parts& parts = p.parts;
-  c.alibi = parts.alibi, c.bias = parts.bias, c.mask = parts.mask, c.prefix = parts.prefix;
-  c.sinks = parts.sinks, c.dropout = parts.dropout > 0.0F;
-  if (parts.bias) c.bias_type = type_of(parts.bias_dtype);
-  if (parts.sinks) c.sinks_type = type_of(parts.sinks_dtype);
+  set_parts(c, p);
   c.masked =
       is_masked(make_score_params(p.scale, p.softcap, p.seqlen_q, p.seqlen_k,
                                   static_cast<int>(p.causal), p.window_left, p.window_right));

@@ -18,6 +18,9 @@ std::string_view arch_of(const DeviceCaps& caps);
 inline bool is_f32(const Config& c) { return c.element == TypeName{"float"}; }
 inline std::int64_t element_bytes(const Config& c) { return is_f32(c) ? 4 : 2; }
 
+/// What Config says of a problem's parts.
+void set_parts(Config& config, const Problem& problem);
+
 /// A width of at most `most` columns, a multiple of 16, in which `columns` are gone through with
 /// the least padding; the widest of those.
 std::int64_t chunk_of(std::int64_t columns, std::int64_t most);

@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "algorithm/score.h"
-#include "cuda/tuning.hpp"
+#include "cuda/tuning_mma.hpp"
 
 namespace ingot::cuda {
 namespace {
@@ -95,6 +95,12 @@ std::int64_t planes_of(const Problem& p) {
   return p.precision == Precision::high ? terms_f32_high : terms_f32;
 }
 
+/// What parts make of pairs takes registers too.
+std::int64_t most_keys_with_parts(const Config& c) {
+  if (c.planes > 1) return c.head_dim_v > 64 ? 16 : 32;
+  return c.head_dim_v > 192 ? 48 : c.warpgroups == 3 ? 64 : 96;
+}
+
 Config config_of(const Problem& p, const Row& row) {
   Config c;
   c.kernel = row.wide ? "forward_wide_sm90" : "forward_sm90";
@@ -110,6 +116,8 @@ Config config_of(const Problem& p, const Row& row) {
   c.block_n = c.masked ? row.block_n_masked : row.block_n;
   c.stages = 2;
   c.softcap = p.softcap > 0;
+  set_parts(c, p);
+  if (c.has_pair_parts()) c.block_n = std::min(c.block_n, most_keys_with_parts(c));
   if (c.softcap && row.block_n_softcap != 0) c.block_n = row.block_n_softcap;
   c.ordered = row.ordered;
   c.wide = row.wide;
@@ -117,7 +125,7 @@ Config config_of(const Problem& p, const Row& row) {
   const std::int64_t tile_rows_q = p.seqlen_q * (c.packed ? p.num_heads / p.num_heads_kv : 1);
   // Blocks of a cluster go through the same keys; the last one of a head is not to be idle.
   const bool even = filled(tile_rows_q, row.cluster * c.block_m) > 0.9;
-  if (!c.masked && even) c.cluster = row.cluster;
+  if (!c.masked && !p.parts.any() && even) c.cluster = row.cluster;
   return c;
 }
 
@@ -147,7 +155,7 @@ std::optional<Config> choose_sm90(const Problem& p, const DeviceCaps& caps, std:
     return std::nullopt;
   };
   if (caps.sm != 90) return no("this device has no warpgroup products");
-  if (p.parts.any()) return no("it does not compute parts of attention");
+  if (p.parts.mask && p.parts.sinks) return no("it does not compute a mask and sinks together");
   if (p.q != p.k || p.q != p.v) return no("q, k and v must have one dtype");
   const Row* const row = find_row(p);
   if (row == nullptr) {

@@ -73,7 +73,7 @@ struct WarpRows {
   RowsOfWeight<Config> weighed;
 
   // first: of the pieces of these rows' keys.
-  INGOT_FN void start(const Parts<Config>& parts, const WarpQueries& rows, bool first) {
+  INGOT_FN void start(const Parts<Config>& parts, const FragmentQueries& rows, bool first) {
     o.clear();
     weighed.start();
 #pragma unroll
@@ -166,18 +166,17 @@ INGOT_FN bool sees_all(const Band& band, Index seqlen_k, Index row, int rows, In
 template <class Config, class Rows>
 INGOT_FN void weigh(Rows& rows, typename Rows::S& s, const MmaForwardParams& p,
                     const Parts<Config>& parts, const typename BandOf<Config>::type& band,
-                    const WarpQueries& queries, const ScoreFactors& factors, float factor_log2,
+                    const FragmentQueries& queries, const ScoreFactors& factors, float factor_log2,
                     Index col) {
   constexpr int M = 8 * Rows::S::rows;
   make_scores<Config>(s, p.score, factors);
-  add_parts<Config>(s, parts, queries, p.score, col);
+  add_parts<Config>(s, parts, queries, p.score, col, Config::block_n);
   if (!sees_all<Config>(band, p.score.seqlen_k, queries.query(0), M, col, Config::block_n)) {
     hide(s, band, queries.first, queries.group, col);
   }
   rows.weigh(s, factor_log2);
-  kept_of_queries<Config, M, Config::block_n>(
-      parts, queries, p.heads * (Config::packed ? p.group : 1), col)
-      .apply(s);
+  const Index heads = p.heads * (Config::packed ? p.group : 1);
+  kept_of_queries<Config, typename Rows::S>(parts, queries, heads, col).apply(s);
 }
 
 // Attends to `blocks` blocks of keys. q: the resident tiles of Q; q_offset: where this warp's rows
@@ -186,7 +185,7 @@ template <class Config, class Team, int M>
 INGOT_FN void attend(WarpRows<Config, M>& rows, const KeyValueTiles<Config, Team>& tiles,
                      int blocks, const typename Config::element* q, int q_offset,
                      typename Config::element* slots, const MmaForwardParams& p,
-                     const typename BandOf<Config>::type& band, const WarpQueries& queries) {
+                     const typename BandOf<Config>::type& band, const FragmentQueries& queries) {
   using Shape = ForwardShape<Config>;
   using T = typename Shape::T;
   const Parts<Config> parts = parts_of<Config>(p.parts);

@@ -182,7 +182,7 @@ extern "C" __global__ void __launch_bounds__(Config::warps * 32, 1)
       __syncwarp();
       S s, ds;
       multiply_block<Config>(s, ds, ring, block, slots, offset);
-      const WarpQueries rows{at.batch, at.head, at.row + offset, 1u};
+      const FragmentQueries rows{at.batch, at.head, 0, at.row + offset, 1u};
       differentiate_queries<Config, true>(s, ds, p, parts, band, rows, at.col, factors, statistics);
       __syncwarp();
 #pragma unroll

@@ -115,8 +115,8 @@ extern "C" __global__ void __launch_bounds__(Config::warps * 32)
         query + Config::block_n <= p.score.seqlen_q &&
         (!Config::masked || is_full(band, query, query + Config::block_n - 1, row, row + M - 1));
     const Index head = unit.head * p.group + block / source.tiles.blocks;
-    const auto kept = kept_of_keys<Config, M, Config::block_n>(
-        parts, row, query, dropout_head(unit.batch, p.heads, head));
+    const auto kept =
+        kept_of_keys<Config, S>(parts, row, query, dropout_head(unit.batch, p.heads, head));
     kept.apply(ds);
     const int queries = static_cast<int>(clamp_index(p.score.seqlen_q - query, 1, Config::block_n));
 #pragma unroll

@@ -42,7 +42,7 @@ extern "C" __global__ void __launch_bounds__(Config::warps * 32)
   tiles.load_stationary(a);
 
   const int offset = warp() * M;
-  const WarpQueries queries{unit.batch, unit.head, row + offset, 1u};
+  const FragmentQueries queries{unit.batch, unit.head, 0, row + offset, 1u};
   const ScoreFactors factors = make_score_factors(p.score);
   __shared__ RowStatistics shared_statistics[Config::block_m];
   RowStatistics* const statistics = shared_statistics + offset;

@@ -48,12 +48,12 @@ template <class Config, bool to_bias = false, class S>
 INGOT_FN void differentiate_queries(S& s, S& ds, const MmaBackwardParams& p,
                                     const Parts<Config>& parts,
                                     const typename BandOf<Config>::type& band,
-                                    const WarpQueries& rows, Index col,
+                                    const FragmentQueries& rows, Index col,
                                     const ScoreFactors& factors, const RowStatistics* statistics) {
   constexpr int M = 8 * S::rows, N = 4 * S::cols;
   const bool full = sees_all<Config>(band, p.score.seqlen_k, rows.first, M, col, N);
   const int count = static_cast<int>(clamp_index(p.score.seqlen_k - col, 1, N));
-  kept_of_queries<Config, M, N>(parts, rows, p.heads, col).apply(ds);
+  kept_of_queries<Config, S>(parts, rows, p.heads, col).apply(ds);
 #pragma unroll
   for (int i = 0; i < S::rows; ++i) {
     const Index row = rows.first + S::row(i);

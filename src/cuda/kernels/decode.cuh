@@ -30,7 +30,7 @@ extern "C" __global__ void __launch_bounds__(Config::warps * 32, 2)
   }
   const int mine = range.count > warp() ? ceil_div(range.count - warp(), Config::warps) : 0;
   Rows rows;
-  const WarpQueries queries = queries_of<Config>(p, unit, row);
+  const FragmentQueries queries = queries_of<Config>(p, unit, row);
   rows.start(parts_of<Config>(p.parts), queries, unit.split == 0 && warp() == 0);
   attend<Config, Team<32>, Config::block_m>(rows, tiles, mine, q, 0, q + Shape::q_elements, p, band,
                                             queries);

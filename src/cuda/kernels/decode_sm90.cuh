@@ -120,7 +120,7 @@ struct DecodeSteps {
     unsigned q[Shape::dim / 16][4];
     load_queries(q_memory, q);
     const Parts<Config> parts = parts_of<Config>(p.parts);
-    const WarpQueries queries = queries_of<Config>(p, unit, row);
+    const FragmentQueries queries = queries_of<Config>(p, unit, row);
     rows.start(parts, queries, unit.split == 0 && warp() == 0);
     const ScoreFactors factors = make_score_factors(p.score);
     const float factor_log2 = outer_factor<Config>(p.score) * log2_e;

@@ -4,6 +4,7 @@
 
 #include "cuda/kernels/parts.cuh"
 #include "cuda/kernels/row_sum.cuh"
+#include "cuda/kernels/tile.cuh"
 
 extern "C" __global__ void __launch_bounds__(Config::warps * 32)
     ingot_kernel(const __grid_constant__ ingot::MmaBackwardParams p) {

@@ -35,6 +35,18 @@ struct IsSame<A, A> {
   static constexpr bool value = true;
 };
 
+// F without its reference.
+template <class F>
+struct PlainOf {
+  using type = F;
+};
+template <class F>
+struct PlainOf<F&> {
+  using type = F;
+};
+template <class F>
+using Plain = typename PlainOf<F>::type;
+
 template <bool First, class A, class B>
 struct Select {
   using type = A;

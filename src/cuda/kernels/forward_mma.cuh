@@ -31,7 +31,7 @@ extern "C" __global__ void __launch_bounds__(Config::warps * 32)
   }
   const int offset = warp() * rows_of_warp;
   WarpRows<Config, rows_of_warp> rows;
-  const WarpQueries queries = queries_of<Config>(p, unit, row + offset);
+  const FragmentQueries queries = queries_of<Config>(p, unit, row + offset);
   rows.start(parts_of<Config>(p.parts), queries, unit.split == 0);
   attend<Config, Threads, rows_of_warp>(rows, tiles, range.count, q, offset * Shape::QTile::pitch,
                                         q + Shape::q_elements, p, band, queries);

@@ -5,6 +5,7 @@
 #include "algorithm/score.h"
 #include "cuda/kernels/barrier.cuh"
 #include "cuda/kernels/params.h"
+#include "cuda/kernels/parts.cuh"
 
 namespace ingot {
 
@@ -105,8 +106,9 @@ INGOT_FN Tile tile_of(const ForwardParams& params, int unit) {
   Index col_first = 0, col_last = score.seqlen_k;
   if (Config::masked) {
     const Index last = min(static_cast<Index>(tile.row + rows), score.seqlen_q) - 1;
-    col_first = col_begin(score, tile.row);
-    col_last = col_end(score, last);
+    const auto band = parts_of<Config>(params.parts).band(score, tile.batch);
+    col_first = col_begin(band, tile.row);
+    col_last = col_end(band, last);
   }
   tile.begin = static_cast<int>(col_first) / Shape::block_n;
   tile.end = (static_cast<int>(col_last) + Shape::block_n - 1) / Shape::block_n;

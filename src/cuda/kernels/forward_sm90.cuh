@@ -23,7 +23,7 @@ INGOT_FN void compute(const ForwardSteps<Config>& steps) {
 #pragma unroll 1
   for (Turn<Config> turn; turn.unit() < steps.params.units; ++turn.round) {
     const Tile tile = tile_of<Config>(steps.params, turn.unit());
-    Rows rows(scale.log2);
+    Rows rows = steps.first_rows(tile, scale);
     float s[Shape::block_n / 2], o[Shape::dim_v / 2], part[Shape::dim_v / 2], correction[2];
     u32 p[Shape::planes][Shape::block_n / 4];
     clear(o);

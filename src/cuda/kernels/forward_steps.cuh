@@ -5,6 +5,7 @@
 #include "cuda/kernels/barrier.cuh"
 #include "cuda/kernels/forward_shape.cuh"
 #include "cuda/kernels/forward_store.cuh"
+#include "cuda/kernels/parts.cuh"
 #include "cuda/kernels/softmax.cuh"
 #include "cuda/kernels/terms.cuh"
 #include "cuda/kernels/tma.cuh"
@@ -151,11 +152,15 @@ struct ForwardSteps {
   }
 
   // Does every row of this warpgroup see every key of the block?
-  INGOT_FN bool is_full_block(int block, int row_first) const {
+  INGOT_FN bool is_full_block(const typename BandOf<Config>::type& band, int block,
+                              int row_first) const {
     const ScoreParams& score = params.score;
     const int col_first = block * block_n, col_end = col_first + block_n;
     bool full = col_end <= static_cast<int>(score.seqlen_k);
-    if (Config::masked) {
+    if constexpr (Config::masked && Config::prefix) {
+      const int row_last = row_first + query_rows<Config>(params, 64) - 1;
+      full = full && is_full(band, row_first, row_last, col_first, col_end - 1);
+    } else if (Config::masked) {
       const int row_last = row_first + query_rows<Config>(params, 64) - 1;
       full = full && col_first >= row_last + static_cast<int>(score.band_left) &&
              col_end <= row_first + static_cast<int>(score.band_right) + 1;
@@ -164,7 +169,8 @@ struct ForwardSteps {
   }
 
   // What the rows of this thread see of the key block, from its own first column on.
-  INGOT_FN Visible visible_in(int block, const Tile& tile) const {
+  INGOT_FN Visible visible_in(const typename BandOf<Config>::type& band, int block,
+                              const Tile& tile) const {
     const int first = block * block_n + 2 * (threadIdx.x % 4);
     const ScoreParams& score = params.score;
     Visible visible;
@@ -172,7 +178,11 @@ struct ForwardSteps {
     for (int h = 0; h < 2; ++h) {
       const int row = row_at(tile, place_in_tile() + 8 * h);
       int end = static_cast<int>(score.seqlen_k);
-      if (Config::masked) end = min(end, row + static_cast<int>(score.band_right) + 1);
+      if constexpr (Config::masked && Config::prefix) {
+        end = static_cast<int>(col_end(band, row));
+      } else if (Config::masked) {
+        end = min(end, row + static_cast<int>(score.band_right) + 1);
+      }
       visible.end[h] = end - first;
       visible.begin[h] = row + static_cast<int>(score.band_left) - first;
     }
@@ -200,13 +210,47 @@ struct ForwardSteps {
   // Scores of a key block, in registers, to weights; true where O is to be multiplied.
   INGOT_FN bool weigh(float (&s)[block_n / 2], const Tile& tile, int block, const Scale& scale,
                       Rows& rows, float (&correction)[2]) const {
-    transform<Config>(s, scale);
-    if (!is_full_block(block, row_at(tile, row_group() * 64))) {
-      hide<Config::masked>(s, visible_in(block, tile));
+    transform<Config>(s, scale, params.score);
+    const Parts<Config> parts = parts_of<Config>(params.parts);
+    const AccumulatorFragment<block_n / 2> fragment{s};
+    add_parts<Config>(fragment, parts, queries_of(tile), params.score,
+                      static_cast<Index>(block) * block_n, block_n);
+    const auto band = parts.band(params.score, tile.batch);
+    if (!is_full_block(band, block, row_at(tile, row_group() * 64))) {
+      hide<Config::masked>(s, visible_in(band, block, tile));
     }
     const bool raised = raise_max(s, scale.log2, rows, correction);
     exponentiate(s, rows);
+    const Index heads = params.num_heads * (Config::packed ? params.group : 1);
+    kept_of_queries<Config, AccumulatorFragment<block_n / 2>>(
+        parts, queries_of(tile), heads, static_cast<Index>(block) * block_n)
+        .apply(fragment);
     return raised;
+  }
+
+  // The queries of this thread.
+  INGOT_FN FragmentQueries queries_of(const Tile& tile) const {
+    const int place = place_in_tile();
+    if constexpr (Config::packed) {
+      return {tile.batch, tile.head * params.group, tile.row, place,
+              static_cast<unsigned>(params.group)};
+    }
+    return {tile.batch, tile.head, tile.row, place, 1u};
+  }
+
+  // What the softmax of this thread's rows begins with.
+  INGOT_FN Rows first_rows(const Tile& tile, const Scale& scale) const {
+    Rows rows(scale.log2);
+    if constexpr (Config::sinks) {
+      const Parts<Config> parts = parts_of<Config>(params.parts);
+      const FragmentQueries queries = queries_of(tile);
+#pragma unroll
+      for (int h = 0; h < 2; ++h) {
+        const auto first = first_softmax<Config>(parts, queries.head_of(8 * h), true);
+        rows.max[h] = first.row_max, rows.sum[h] = first.row_sum;
+      }
+    }
+    return rows;
   }
 
   // ---- places -------------------------------------------------------------------------------

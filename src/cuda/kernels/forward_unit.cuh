@@ -33,11 +33,12 @@ INGOT_FN ForwardUnit forward_unit(const MmaForwardParams& p, bool longest_first)
 
 // The queries of a warp, from row `first` of the unit's head, or heads, on.
 template <class Config>
-INGOT_FN WarpQueries queries_of(const MmaForwardParams& p, const ForwardUnit& unit, Index first) {
+INGOT_FN FragmentQueries queries_of(const MmaForwardParams& p, const ForwardUnit& unit,
+                                    Index first) {
   if constexpr (Config::packed) {
-    return {unit.batch, unit.head * p.group, first, static_cast<unsigned>(p.group)};
+    return {unit.batch, unit.head * p.group, 0, first, static_cast<unsigned>(p.group)};
   }
-  return {unit.batch, unit.head, first, 1u};
+  return {unit.batch, unit.head, 0, first, 1u};
 }
 
 // Blocks of keys one piece of the keys goes through.

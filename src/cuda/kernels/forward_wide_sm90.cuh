@@ -86,7 +86,7 @@ INGOT_FN void compute_weights(const WideSteps<Config>& steps) {
 #pragma unroll 1
   for (Turn<Config> turn; turn.unit() < steps.params.units; ++turn.round) {
     const Tile tile = tile_of<Config>(steps.params, turn.unit());
-    Rows rows(scale.log2);
+    Rows rows = steps.first_rows(tile, scale);
     float s[count], moved[count];
     if (tile.begin < tile.end) {
       mbarrier_wait(steps.q_full(), q_phase);

@@ -3,8 +3,8 @@
 #pragma once
 
 #include "algorithm/params.h"
-#include "variants/part_params.h"
 #include "cuda/kernels/fault_params.h"
+#include "cuda/kernels/part_views.h"
 
 namespace ingot {
 
@@ -12,12 +12,6 @@ struct MatrixView {
   void* data;       // null: not wanted (outputs)
   Index stride[4];  // of lse the last is not looked at
   int vector;       // 1: col stride 1, data and all other strides in multiples of 16 bytes
-};
-
-// The tensors of the parts that are on (variants/variant.h).
-struct PartViews {
-  PartParams params;
-  const void *alibi_slopes, *bias, *mask, *sinks, *prefix_len, *dropout_state;
 };
 
 // The softmax of one piece of the keys of a row.

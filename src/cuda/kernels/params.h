@@ -3,6 +3,7 @@
 
 #include "algorithm/params.h"
 #include "cuda/kernels/fault_params.h"
+#include "cuda/kernels/part_views.h"
 
 namespace ingot {
 
@@ -31,6 +32,7 @@ struct ForwardParams {
   int units;          ///< tiles * heads_total, what clusters of blocks take in turn
   FaultWords faults;
   int o_vector;  ///< columns of o one aligned store may write: 8 (16-bit types), 2 or 1
+  PartViews parts;
 };
 
 /// Kernel split(SplitParams): a tensor of f32 to planes of bf16, each [batch, head, seqlen,

@@ -1,10 +1,15 @@
-// Where the fragments of a warp meet the parts of attention (variants/variant.h). Kernels know no
-// single part: they call what stands here, which is empty if Config turns nothing on.
+// Where fragments of the score matrix meet the parts of attention (variants/variant.h). Kernels
+// know no single part: they call what stands here, which is empty if Config turns nothing on.
+//
+// A fragment F holds `rows` by `cols` numbers of a thread, at(i, j) at row(i) and col(j) of its
+// tile. Rows 2 i and 2 i + 1 are 8 apart, as are cols 4 j + n and 4 j + 2 + n; cols 2 j and 2 j + 1
+// are neighbours, and lanes 4 i .. 4 i + 3 share rows: the accumulators of mma.sync and of wgmma.
 #pragma once
 
-#include "cuda/kernels/tile.cuh"  // with the dialect, first
+#include "cuda/kernels/element.cuh"  // with the dialect, before variants/
 
 #include "algorithm/scaled_softmax.h"
+#include "cuda/kernels/part_views.h"
 #include "variants/variant.h"
 
 namespace ingot {
@@ -22,14 +27,14 @@ INGOT_FN Parts<Config> parts_of(const PartViews& views) {
            static_cast<const int*>(views.prefix_len), static_cast<const u32*>(views.dropout_state)}};
 }
 
-// The queries of a warp: row r of its fragments is query (first + r) / group of head
+// The queries of a fragment: its row r is query `base` + (first + r) / group of head
 // `head` + (first + r) % group. Without Config::packed, group is 1.
-struct WarpQueries {
-  Index batch, head, first;
+struct FragmentQueries {
+  Index batch, head, base, first;
   unsigned group;
 
   INGOT_FN Index query(int r) const {
-    return group == 1 ? first + r : static_cast<unsigned>(first + r) / group;
+    return group == 1 ? base + first + r : base + static_cast<unsigned>(first + r) / group;
   }
   INGOT_FN Index head_of(int r) const {
     return group == 1 ? head : head + static_cast<unsigned>(first + r) % group;
@@ -42,14 +47,14 @@ INGOT_FN I inside(I i, I count) {
   return i < count ? i : count - 1;
 }
 
-// Adds to scores in natural units, and hides what the mask does not show. Cols of the fragment
-// begin at `col`.
-template <class Config, int M, int N>
-INGOT_FN void add_parts(Fragment<M, N>& s, const Parts<Config>& parts, const WarpQueries& rows,
-                        const ScoreParams& p, Index col) {
-  using S = Fragment<M, N>;
+// Adds to scores in natural units, and hides what the mask does not show. Col 0 of the fragment's
+// tile is `col`, of which there are `cols`.
+template <class Config, class F>
+INGOT_FN void add_parts(F&& s, const Parts<Config>& parts, const FragmentQueries& rows,
+                        const ScoreParams& p, Index col, int cols) {
+  using S = Plain<F>;
   if constexpr (Config::alibi || Config::bias || Config::mask) {
-    const int count = static_cast<int>(clamp_index(p.seqlen_k - col, 1, N));
+    const int count = static_cast<int>(clamp_index(p.seqlen_k - col, 1, cols));
 #pragma unroll
     for (int i = 0; i < S::rows; ++i) {
       const RowParts<Config> row = parts.row(rows.batch, rows.head_of(S::row(i)),
@@ -58,28 +63,29 @@ INGOT_FN void add_parts(Fragment<M, N>& s, const Parts<Config>& parts, const War
 #pragma unroll
       for (int j = 0; j < S::cols; ++j) {
         const int c = inside(S::col(j), count);
-        const float value = row.add(s.x[i][j], c);
-        s.x[i][j] = row.shows(c) ? value : -infinity;
+        const float value = row.add(s.at(i, j), c);
+        s.at(i, j) = row.shows(c) ? value : -infinity;
       }
     }
   }
 }
 
-// What a row's softmax begins with. first: of the pieces of its keys, which it counts in once.
+// What a row's softmax begins with, on one of the lanes that share it. first: of the pieces of its
+// keys, which the sink is counted in with once.
 template <class Config>
 INGOT_FN ScaledSoftmax<float> first_softmax(const Parts<Config>& parts, Index head, bool first) {
   ScaledSoftmax<float> softmax{-infinity, 0.0f};
   if constexpr (Config::sinks) {
     if (first) {
       softmax.row_max = parts.sink(head);
-      softmax.row_sum = lane() % 4 == 0 && softmax.row_max != -infinity ? 1.0f : 0.0f;
+      softmax.row_sum = threadIdx.x % 4 == 0 && softmax.row_max != -infinity ? 1.0f : 0.0f;
     }
   }
   return softmax;
 }
 
-// Rows in which some key weighs something, a bit for each of a lane: if a mask hides pairs, sums of
-// the others may be 0 times the Inf or NaN of what only other rows of their tiles see.
+// Rows in which some key weighs something, a bit for each of a thread: if a mask hides pairs, sums
+// of the others may be 0 times the Inf or NaN of what only other rows of their tiles see.
 template <class Config>
 struct RowsOfWeight {
   u32 bits;
@@ -91,36 +97,39 @@ struct RowsOfWeight {
   INGOT_FN void note(int i, float weight) {
     if constexpr (Config::mask) bits |= (weight == 0.0f ? 0u : 1u) << i;
   }
-  template <int M, int N, int Run>
-  INGOT_FN void clear_others(Fragment<M, N, Run>& x) const {
+  template <class F>
+  INGOT_FN void clear_others(F&& x) const {
     if constexpr (Config::mask) {
       u32 all = bits | __shfl_xor_sync(0xFFFFFFFFu, bits, 1);
       all |= __shfl_xor_sync(0xFFFFFFFFu, all, 2);
 #pragma unroll
-      for (int i = 0; i < M / 8; ++i) {
+      for (int i = 0; i < Plain<F>::rows; ++i) {
         if ((all >> i & 1) != 0) continue;
 #pragma unroll
-        for (int j = 0; j < N / 4; ++j) x.x[i][j] = 0.0f;
+        for (int j = 0; j < Plain<F>::cols; ++j) x.at(i, j) = 0.0f;
       }
     }
   }
 };
 
 // Which weights of a fragment dropout leaves: a bit for each.
-template <class Config, int M, int N>
+template <class Config, class S>
 struct Kept {
-  static constexpr int rows = M / 8, cols = N / 4;
-  u32 bits[rows];
+  static constexpr int rows = S::rows, cols = S::cols, words = (cols + 31) / 32;
+  u32 bits[rows][words];
   float factor;
-  static_assert(cols <= 32 && N % 16 == 0 && M % 16 == 0, "whole squares of variants/dropout.h");
+  static_assert(cols % 4 == 0 && rows % 2 == 0, "whole squares of variants/dropout.h");
 
   // Times what is left of it.
-  INGOT_FN void apply(Fragment<M, N>& x) const {
+  template <class F>
+  INGOT_FN void apply(F&& x) const {
     if constexpr (Config::dropout) {
 #pragma unroll
       for (int i = 0; i < rows; ++i) {
 #pragma unroll
-        for (int j = 0; j < cols; ++j) x.x[i][j] *= (bits[i] >> j & 1) != 0 ? factor : 0.0f;
+        for (int j = 0; j < cols; ++j) {
+          x.at(i, j) *= (bits[i][j / 32] >> j % 32 & 1) != 0 ? factor : 0.0f;
+        }
       }
     }
   }
@@ -128,10 +137,13 @@ struct Kept {
   INGOT_FN void clear(const DropoutParams& p) {
     factor = p.factor;
 #pragma unroll
-    for (int i = 0; i < rows; ++i) bits[i] = 0;
+    for (int i = 0; i < rows; ++i) {
+#pragma unroll
+      for (int w = 0; w < words; ++w) bits[i][w] = 0;
+    }
   }
   INGOT_FN void note(int i, int j, unsigned number, const DropoutParams& p) {
-    bits[i] |= (number < p.threshold ? 0u : 1u) << j;
+    bits[i][j / 32] |= (number < p.threshold ? 0u : 1u) << j % 32;
   }
 };
 
@@ -140,12 +152,12 @@ INGOT_FN u32 dropout_head(Index batch, Index heads, Index head) {
   return static_cast<u32>(batch * heads + head);
 }
 
-// Rows of the fragment are queries. `col` is a multiple of 16, the first row too unless packed.
-template <class Config, int M, int N>
-INGOT_FN Kept<Config, M, N> kept_of_queries(const Parts<Config>& parts, const WarpQueries& rows,
-                                            Index heads, Index col) {
-  using S = Fragment<M, N>;
-  Kept<Config, M, N> kept;
+// Rows of the fragment are queries. `col` is a multiple of 16, the tile's first row too unless
+// packed.
+template <class Config, class S>
+INGOT_FN Kept<Config, S> kept_of_queries(const Parts<Config>& parts, const FragmentQueries& rows,
+                                         Index heads, Index col) {
+  Kept<Config, S> kept;
   if constexpr (Config::dropout) {
     const DropoutParams p = parts.dropout();
     kept.clear(p);
@@ -156,9 +168,8 @@ INGOT_FN Kept<Config, M, N> kept_of_queries(const Parts<Config>& parts, const Wa
       for (int i = 0; i < S::rows; ++i) {
         const Index query = rows.query(S::row(i));
         if (Config::packed || i % 2 == 0) {
-          numbers = dropout_numbers(
-              p, dropout_row(query), dropout_col(col + S::col(j)),
-              dropout_head(rows.batch, heads, rows.head_of(S::row(i))));
+          numbers = dropout_numbers(p, dropout_row(query), dropout_col(col + S::col(j)),
+                                    dropout_head(rows.batch, heads, rows.head_of(S::row(i))));
         }
         const bool low_rows = Config::packed ? query / 8 % 2 == 0 : i % 2 == 0;
         const u32 near = low_rows ? numbers.word[0] : numbers.word[2];
@@ -173,11 +184,10 @@ INGOT_FN Kept<Config, M, N> kept_of_queries(const Parts<Config>& parts, const Wa
 
 // Rows of the fragment are keys from `key` on, cols are queries of one head from `query` on; both
 // are multiples of 16.
-template <class Config, int M, int N>
-INGOT_FN Kept<Config, M, N> kept_of_keys(const Parts<Config>& parts, Index key, Index query,
-                                         u32 head) {
-  using S = Fragment<M, N>;
-  Kept<Config, M, N> kept;
+template <class Config, class S>
+INGOT_FN Kept<Config, S> kept_of_keys(const Parts<Config>& parts, Index key, Index query,
+                                      u32 head) {
+  Kept<Config, S> kept;
   if constexpr (Config::dropout) {
     const DropoutParams p = parts.dropout();
     kept.clear(p);

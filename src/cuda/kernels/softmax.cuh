@@ -170,13 +170,14 @@ struct Scale {
 template <class Config>
 INGOT_FN Scale make_scale(const ScoreParams& score) {
   const ScoreFactors factors = make_score_factors(score);
+  if constexpr (adds_to_scores<Config>()) return {log2_e, factors.inner, false};
   return {Config::softcap ? factors.cap_log2 : fabsf(factors.scale_log2), factors.inner,
           factors.scale < 0.0f};
 }
 
 // Products of q and k to scores, but for the factor.
 template <class Config, int Count>
-INGOT_FN void transform(float (&s)[Count], const Scale& scale) {
+INGOT_FN void transform(float (&s)[Count], const Scale& scale, const ScoreParams& score) {
   if constexpr (Config::softcap && Config::planes > 1) {
 #pragma unroll
     for (int i = 0; i < Count; ++i) s[i] = tanh_(s[i] * scale.inner);
@@ -187,6 +188,22 @@ INGOT_FN void transform(float (&s)[Count], const Scale& scale) {
 #pragma unroll
     for (int i = 0; i < Count; ++i) s[i] = -s[i];
   }
+  if constexpr (adds_to_scores<Config>()) {
+    const float factor = Config::softcap ? score.softcap : score.scale;
+#pragma unroll
+    for (int i = 0; i < Count; ++i) s[i] = rounded_product_(s[i], factor);
+  }
 }
+
+// An accumulator as a fragment (parts.cuh); rows count from this thread's first.
+template <int Count>
+struct AccumulatorFragment {
+  static constexpr int rows = 2, cols = Count / 2;
+  float (&x)[Count];
+
+  INGOT_FN float& at(int i, int j) const { return x[j / 2 * 4 + i * 2 + j % 2]; }
+  INGOT_FN static int row(int i) { return 8 * i; }
+  INGOT_FN static int col(int j) { return j / 2 * 8 + static_cast<int>(threadIdx.x % 4) * 2 + j % 2; }
+};
 
 }  // namespace ingot

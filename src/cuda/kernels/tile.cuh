@@ -26,6 +26,8 @@ struct Fragment {
   static constexpr int rows = M / 8, cols = N / 4, run = Run;
   float x[rows][cols];
 
+  INGOT_FN float& at(int i, int j) { return x[i][j]; }
+
   INGOT_FN void clear() {
 #pragma unroll
     for (int i = 0; i < rows; ++i) {
