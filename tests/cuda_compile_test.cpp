@@ -140,8 +140,7 @@ void add_backward(Kernels& kernels, const Problem& p, int sm) {
   const Plan plan = plan_cuda(p, caps_of(sm), "cuda:0");
   const auto& detail = dynamic_cast<const BackwardDetail&>(*plan.backward.detail);
   std::vector<KernelPlan> all = plan.backward.kernels;
-  for (const auto* any :
-       {&detail.delta, &detail.dq, &detail.dkv, &detail.dbias, &detail.dsinks}) {
+  for (const auto* any : {&detail.delta, &detail.dq, &detail.dkv, &detail.dbias, &detail.dsinks}) {
     if (*any) all.push_back((*any)->step.kernel);
   }
   for (std::size_t i = 0; i < all.size(); ++i) {

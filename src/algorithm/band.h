@@ -42,19 +42,12 @@ struct Band {
 };
 
 // The names of score.h, so that kernels take either.
-INGOT_FN bool visible(Band b, Index row, Index col) {
-  return b.visible(row, col);
-}
-INGOT_FN Index col_begin(Band b, Index row_first) {
-  return b.col_begin(row_first);
-}
+INGOT_FN bool visible(Band b, Index row, Index col) { return b.visible(row, col); }
+INGOT_FN Index col_begin(Band b, Index row_first) { return b.col_begin(row_first); }
 INGOT_FN Index col_end(Band b, Index row_last) { return b.col_end(row_last); }
-INGOT_FN Index row_begin(Band b, Index col_first) {
-  return b.row_begin(col_first);
-}
+INGOT_FN Index row_begin(Band b, Index col_first) { return b.row_begin(col_first); }
 INGOT_FN Index row_end(Band b, Index col_last) { return b.row_end(col_last); }
-INGOT_FN bool is_full(Band b, Index row_first, Index row_last, Index col_first,
-                      Index col_last) {
+INGOT_FN bool is_full(Band b, Index row_first, Index row_last, Index col_first, Index col_last) {
   return b.is_full(row_first, row_last, col_first, col_last);
 }
 

@@ -22,10 +22,8 @@ inline PartParams make_part_params(const Problem& p, const PartInputs& inputs) {
     if (p.parts.bias_shape[i] == 1) bias.stride[i] = 0;
   }
   params.bias = strides(bias);
-  params.position_shift =
-      position_shift(static_cast<int>(p.causal), p.seqlen_q, p.seqlen_k);
-  params.dropout =
-      make_dropout_params(p.parts.dropout, inputs.dropout_seed, inputs.dropout_offset);
+  params.position_shift = position_shift(static_cast<int>(p.causal), p.seqlen_q, p.seqlen_k);
+  params.dropout = make_dropout_params(p.parts.dropout, inputs.dropout_seed, inputs.dropout_offset);
   return params;
 }
 

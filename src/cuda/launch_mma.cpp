@@ -22,9 +22,9 @@ bool is_vector(const void* data, const Strides& stride, std::int64_t element) {
 }  // namespace
 
 PartViews views_of(const Problem& p, const PartInputs& inputs) {
-  return {make_part_params(p, inputs), inputs.alibi_slopes.data, inputs.bias.data,
-          inputs.mask.data,            inputs.sinks.data,        inputs.prefix_len.data,
-          inputs.dropout_state};
+  return {
+      make_part_params(p, inputs), inputs.alibi_slopes.data, inputs.bias.data,    inputs.mask.data,
+      inputs.sinks.data,           inputs.prefix_len.data,   inputs.dropout_state};
 }
 
 MatrixView view_of(const ConstTensor& t, Dtype dtype) {

@@ -23,7 +23,7 @@ class List {
   template <class AnyTensor>
   void add(const OperandInfo& info, AnyTensor& t, bool is_output, const void** place) {
     if (!info.is_on) return;
-    all_.all[all_.count++] = {info.name, t.data,    t.stride, info.shape, size_bytes(info.dtype),
+    all_.all[all_.count++] = {info.name, t.data, t.stride, info.shape, size_bytes(info.dtype),
                               is_output, place};
   }
 

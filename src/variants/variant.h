@@ -7,15 +7,15 @@
 //   softmax begins with the sink               Variant::sink
 //   weights times keep                         DropoutAt
 //
-// Config: literals alibi, bias, mask, prefix, sinks and dropout; types bias_type and sinks_type. The
-// compiler's own code makes abs_(float), multiply_wide and to_float(x) visible, the last for the
-// numbers in memory. Coordinates are those of the sequence: rows are queries, cols are keys.
+// Config: literals alibi, bias, mask, prefix, sinks and dropout; types bias_type and sinks_type.
+// The compiler's own code makes abs_(float), multiply_wide and to_float(x) visible, the last for
+// the numbers in memory. Coordinates are those of the sequence: rows are queries, cols are keys.
 #ifndef INGOT_VARIANT_H
 #define INGOT_VARIANT_H
 
 #include "algorithm/band.h"
-#include "variants/part_params.h"
 #include "variants/alibi.h"
+#include "variants/part_params.h"
 
 namespace INGOT_NAMESPACE {
 

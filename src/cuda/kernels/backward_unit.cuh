@@ -63,9 +63,8 @@ INGOT_FN void differentiate_queries(S& s, S& ds, const MmaBackwardParams& p,
         parts.row(rows.batch, rows.head, inside(row, p.score.seqlen_q)).from(col);
 #pragma unroll
     for (int j = 0; j < S::cols; ++j) {
-      differentiate<Config, to_bias>(p.score, factors, s.x[i][j], ds.x[i][j],
-                                     seen.holds(S::col(j)), r, of_row,
-                                     inside(S::col(j), count));
+      differentiate<Config, to_bias>(p.score, factors, s.x[i][j], ds.x[i][j], seen.holds(S::col(j)),
+                                     r, of_row, inside(S::col(j), count));
     }
   }
 }

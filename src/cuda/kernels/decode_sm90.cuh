@@ -192,10 +192,8 @@ extern "C" __global__ void __launch_bounds__(Config::warps * 32 + 32, 2)
   const Index row = unit.tile * Config::block_m;
   const Index query = Config::packed ? quotient(row, p.group) : row;
   const auto band = parts_of<Config>(p.parts).band(p.score, unit.batch);
-  const Steps steps{p,    shared,
-                    unit, band,
-                    block_range<Config>(p, band, query, Config::block_m, unit.split),
-                    row};
+  const Steps steps{
+      p, shared, unit, band, block_range<Config>(p, band, query, Config::block_m, unit.split), row};
   if (threadIdx.x == 0) {
     clear_mark();
     for (int i = 0; i < Config::stages; ++i) {

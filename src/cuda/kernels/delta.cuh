@@ -24,9 +24,9 @@ extern "C" __global__ void __launch_bounds__(Config::warps * 32)
   float shift = lse == -infinity ? infinity : lse, log2_sum = 0.0f;
   if (is_large_lse(lse)) {
     const Parts<Config> parts = parts_of<Config>(p.parts);
-    RowSum mine = part_of_row_sum<Config, 32>(
-        p.q, p.k, p.score, parts.band(p.score, batch), parts.row(batch, head, query), at,
-        head / p.group, lane(), [](float x) { return tanh_(x); });
+    RowSum mine = part_of_row_sum<Config, 32>(p.q, p.k, p.score, parts.band(p.score, batch),
+                                              parts.row(batch, head, query), at, head / p.group,
+                                              lane(), [](float x) { return tanh_(x); });
     if (Config::sinks && lane() == 0) mine.add(parts.sink(head));
     const RowSum weights = sum_of_lanes<32>(mine);
     log2_sum = weights.log2();

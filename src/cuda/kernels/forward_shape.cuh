@@ -116,4 +116,31 @@ INGOT_FN Tile tile_of(const ForwardParams& params, int unit) {
   return tile;
 }
 
+// Barriers of the block; called by all threads once.
+template <class Config>
+INGOT_FN void init_barriers(u32 shared) {
+  using Shape = ForwardShape<Config>;
+  if (threadIdx.x == 0) {
+    clear_mark();
+    for (int w = 0; w < Shape::row_groups; ++w) {
+      mbarrier_init(shared + Shape::q_full + 8 * w, 1);
+      mbarrier_init(shared + Shape::q_empty + 8 * w, 1);
+    }
+    for (int i = 0; i < Shape::stages; ++i) {
+      mbarrier_init(shared + Shape::k_full + 8 * i, 1);
+      mbarrier_init(shared + Shape::v_full + 8 * i, 1);
+      mbarrier_init(shared + Shape::k_empty + 8 * i, Shape::row_groups * Shape::cluster);
+      mbarrier_init(shared + Shape::v_empty + 8 * i,
+                    (Shape::wide ? 2 : Shape::warpgroups) * Shape::cluster);
+    }
+    for (int i = 0; i < Shape::messages; ++i) {
+      mbarrier_init(shared + Shape::p_full + 8 * i, 128);
+      mbarrier_init(shared + Shape::p_empty + 8 * i, 2);
+    }
+    mbarrier_init_done();
+  }
+  __syncthreads();
+  if (Shape::cluster > 1) cluster_sync();
+}
+
 }  // namespace ingot

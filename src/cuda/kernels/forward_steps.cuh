@@ -222,8 +222,8 @@ struct ForwardSteps {
     const bool raised = raise_max(s, scale.log2, rows, correction);
     exponentiate(s, rows);
     const Index heads = params.num_heads * (Config::packed ? params.group : 1);
-    kept_of_queries<Config, AccumulatorFragment<block_n / 2>>(
-        parts, queries_of(tile), heads, static_cast<Index>(block) * block_n)
+    kept_of_queries<Config, AccumulatorFragment<block_n / 2>>(parts, queries_of(tile), heads,
+                                                              static_cast<Index>(block) * block_n)
         .apply(fragment);
     return raised;
   }
@@ -274,32 +274,5 @@ struct ForwardSteps {
   INGOT_FN u32 v_full(int step) const { return shared + Shape::v_full + 8 * KeyPlace(step).slot; }
   INGOT_FN u32 v_empty(int step) const { return shared + Shape::v_empty + 8 * KeyPlace(step).slot; }
 };
-
-// Barriers of the block; called by all threads once.
-template <class Config>
-INGOT_FN void init_barriers(u32 shared) {
-  using Shape = ForwardShape<Config>;
-  if (threadIdx.x == 0) {
-    clear_mark();
-    for (int w = 0; w < Shape::row_groups; ++w) {
-      mbarrier_init(shared + Shape::q_full + 8 * w, 1);
-      mbarrier_init(shared + Shape::q_empty + 8 * w, 1);
-    }
-    for (int i = 0; i < Shape::stages; ++i) {
-      mbarrier_init(shared + Shape::k_full + 8 * i, 1);
-      mbarrier_init(shared + Shape::v_full + 8 * i, 1);
-      mbarrier_init(shared + Shape::k_empty + 8 * i, Shape::row_groups * Shape::cluster);
-      mbarrier_init(shared + Shape::v_empty + 8 * i,
-                    (Shape::wide ? 2 : Shape::warpgroups) * Shape::cluster);
-    }
-    for (int i = 0; i < Shape::messages; ++i) {
-      mbarrier_init(shared + Shape::p_full + 8 * i, 128);
-      mbarrier_init(shared + Shape::p_empty + 8 * i, 2);
-    }
-    mbarrier_init_done();
-  }
-  __syncthreads();
-  if (Shape::cluster > 1) cluster_sync();
-}
 
 }  // namespace ingot

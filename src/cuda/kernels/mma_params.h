@@ -61,8 +61,8 @@ struct RowStatistics {
 // delta: grid.x = ceil(batch * heads * seqlen_q / Config::warps), a warp a row.
 // dq: grid.x = row tiles * column slices * heads * batch.
 // dkv: grid.x = key tiles * column slices * heads_kv * batch.
-// dbias: grid.x = tiles of Config::block_m rows * tiles of Config::block_n cols * heads * batch, all of
-// them extents of dbias. dsinks: grid.x = heads.
+// dbias: grid.x = tiles of Config::block_m rows * tiles of Config::block_n cols * heads * batch,
+// all of them extents of dbias. dsinks: grid.x = heads.
 struct MmaBackwardParams {
   MatrixView q, k, v, o, lse, dout, dq, dk, dv;
   RowStatistics* statistics;  // [batch, head, query]

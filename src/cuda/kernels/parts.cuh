@@ -19,12 +19,13 @@ using Parts = Variant<Config, const PartParams&>;
 
 template <class Config>
 INGOT_FN Parts<Config> parts_of(const PartViews& views) {
-  return {views.params,
-          {static_cast<const float*>(views.alibi_slopes),
-           static_cast<const typename Config::bias_type*>(views.bias),
-           static_cast<const unsigned char*>(views.mask),
-           static_cast<const typename Config::sinks_type*>(views.sinks),
-           static_cast<const int*>(views.prefix_len), static_cast<const u32*>(views.dropout_state)}};
+  return {
+      views.params,
+      {static_cast<const float*>(views.alibi_slopes),
+       static_cast<const typename Config::bias_type*>(views.bias),
+       static_cast<const unsigned char*>(views.mask),
+       static_cast<const typename Config::sinks_type*>(views.sinks),
+       static_cast<const int*>(views.prefix_len), static_cast<const u32*>(views.dropout_state)}};
 }
 
 // The queries of a fragment: its row r is query `base` + (first + r) / group of head
@@ -57,9 +58,9 @@ INGOT_FN void add_parts(F&& s, const Parts<Config>& parts, const FragmentQueries
     const int count = static_cast<int>(clamp_index(p.seqlen_k - col, 1, cols));
 #pragma unroll
     for (int i = 0; i < S::rows; ++i) {
-      const RowParts<Config> row = parts.row(rows.batch, rows.head_of(S::row(i)),
-                                             inside(rows.query(S::row(i)), p.seqlen_q))
-                                       .from(col);
+      const RowParts<Config> row =
+          parts.row(rows.batch, rows.head_of(S::row(i)), inside(rows.query(S::row(i)), p.seqlen_q))
+              .from(col);
 #pragma unroll
       for (int j = 0; j < S::cols; ++j) {
         const int c = inside(S::col(j), count);

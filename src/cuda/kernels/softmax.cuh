@@ -203,7 +203,9 @@ struct AccumulatorFragment {
 
   INGOT_FN float& at(int i, int j) const { return x[j / 2 * 4 + i * 2 + j % 2]; }
   INGOT_FN static int row(int i) { return 8 * i; }
-  INGOT_FN static int col(int j) { return j / 2 * 8 + static_cast<int>(threadIdx.x % 4) * 2 + j % 2; }
+  INGOT_FN static int col(int j) {
+    return j / 2 * 8 + static_cast<int>(threadIdx.x % 4) * 2 + j % 2;
+  }
 };
 
 }  // namespace ingot
