@@ -20,21 +20,21 @@ from ingot._lse_gradient import refuse_float64
 _core.use_openmp_of(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"))
 
 
-def run(function, arguments, options):
-    """function(arguments, options, device, stream) of _core, in the order of PyTorch's own work.
-    The arguments are q and more tensors, parts and None."""
+def run(function, arguments, options, *more):
+    """function(arguments, options, device, stream, more) of _core, in the order of PyTorch's own
+    work. The arguments are q and more tensors; more: parts and what belongs to them, or nothing."""
     device = arguments[0].device
     if device.type == "cpu":
-        return function(*arguments, *options, "", 0)
+        return function(*arguments, *options, "", 0, *more)
     if device.type == "cuda":
         stream = torch.cuda.current_stream(device).cuda_stream
-        return function(*arguments, *options, "", stream)
+        return function(*arguments, *options, "", stream, *more)
     if device.type != "mps":
         raise Unsupported(f"q: must be on a CPU, CUDA or MPS device, got {device}")
     from ingot import _torch_mps
 
-    slices = _torch_mps.views(arguments)
-    return _torch_mps.encode(lambda commands: function(*slices, *options, "", commands))
+    slices, more = _torch_mps.views((arguments, more))
+    return _torch_mps.encode(lambda commands: function(*slices, *options, "", commands, *more))
 
 
 # torch.library.custom_op would do the same by wrappers that double the cost of a small call.
@@ -61,7 +61,7 @@ def define(name, tensors, results, more=""):
 def _(q, k, v, *options):
     _torch_checks.real_forward(q, k, v, options)
     o, lse = empty_outputs(q, v)
-    run(_core.forward, (q, k, v, o, lse, None), options)
+    run(_core.forward, (q, k, v, o, lse), options)
     return o, lse
 
 
@@ -69,7 +69,7 @@ def _(q, k, v, *options):
 def _(q, k, v, o, lse, dout, *options):
     _torch_checks.real_backward(q, k, v, o, lse, dout, options)
     gradients = empty_gradients(q, k, v)
-    run(_core.backward, (q, k, v, o, lse, dout, *gradients, None, None, None), options)
+    run(_core.backward, (q, k, v, o, lse, dout, *gradients), options)
     return gradients
 
 

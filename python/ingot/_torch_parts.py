@@ -95,7 +95,7 @@ def _(q, k, v, *more):
     _torch_checks.real_forward(q, k, v, options)
     _torch_checks.real_parts(q, k, optional, dropout)
     o, lse = empty_outputs(q, v)
-    run(_core.forward, (q, k, v, o, lse, _core_parts(optional, dropout)), options)
+    run(_core.forward, (q, k, v, o, lse), options, _core_parts(optional, dropout))
     return o, lse
 
 
@@ -117,7 +117,7 @@ def _(q, k, v, o, lse, dout, *more):
     gradients = _empty_gradients(q, k, v, optional, wanted)
     given = (x if is_wanted else None for x, is_wanted in zip(gradients[3:], wanted, strict=True))
     parts = _core_parts(optional, dropout)
-    run(_core.backward, (q, k, v, o, lse, dout, *gradients[:3], *given, parts), options)
+    run(_core.backward, (q, k, v, o, lse, dout, *gradients[:3]), options, parts, *given)
     return gradients
 
 

@@ -94,7 +94,7 @@ def _forward(query, key, value, lse, is_causal, scale, attn_mask=None):
         raise Unsupported(f"value: must have a head_dim of {query.shape[3]}, got {value.shape[3]}")
     o = torch.empty_like(query)
     parts = _parts(query, key, attn_mask)
-    run(_core.forward, (query, key, value, o, lse, parts), options)
+    run(_core.forward, (query, key, value, o, lse), options, parts)
     return o
 
 
@@ -102,7 +102,7 @@ def _backward(saved, grad_out, gradients, is_causal, scale, attn_mask=None):
     options = _options(is_causal, scale)
     _torch_checks.real_backward(*saved, grad_out, options)
     parts = _parts(*saved[:2], attn_mask)
-    run(_core.backward, (*saved, grad_out, *gradients, None, None, parts), options)
+    run(_core.backward, (*saved, grad_out, *gradients), options, parts)
     return gradients
 
 
