@@ -9,7 +9,6 @@ from ingot._parts import ELEMENTS, dropout_of
 
 _DTYPES = frozenset((torch.float32, torch.float16, torch.bfloat16, torch.float64))
 _AXES = ("batch", "heads", "seqlen", "head_dim")
-_SMALLEST = 2.0**-150  # as float32 this is 0, which the C interface takes for "not given"
 
 
 def doors(q, k, v, unknown, parts=None, has_parts=True):
@@ -42,7 +41,7 @@ def are_integers(blocks):
         raise InvalidArgument(f"blocks: must be below 2^63, got {max(blocks, key=abs)}")
 
 
-def forward(q, k, v, options):
+def forward(q, k, v):
     """q, k and v of attention_forward fit one another. (Each line here is a part of the cost of a
     small call.)"""
     device = q.device
@@ -55,17 +54,12 @@ def forward(q, k, v, options):
         _wrong_shape("v", v_shape, (batch_kv, heads_kv, seqlen_k, v_shape[3]))
     if heads < 1 or heads_kv < 1 or heads % heads_kv != 0:
         raise InvalidArgument(f"k: must have heads that divide the {heads} of q, got {heads_kv}")
-    scale, softcap = options[3], options[4]
-    if (scale or softcap) and (0 < abs(scale) <= _SMALLEST or 0 < abs(softcap) <= _SMALLEST):
-        raise InvalidArgument(
-            f"scale, softcap: must not be 0 as float32, got {scale} and {softcap}"
-        )
     return q_shape, k_shape, v_shape
 
 
-def backward(q, k, v, o, lse, dout, options):
+def backward(q, k, v, o, lse, dout):
     """The same of attention_backward."""
-    forward(q, k, v, options)
+    forward(q, k, v)
     device = q.device
     wanted = (*q.shape[:3], v.shape[3])
     for name, x, rank in (("o", o, 4), ("lse", lse, 3), ("dout", dout, 4)):
@@ -76,17 +70,17 @@ def backward(q, k, v, o, lse, dout, options):
         raise InvalidArgument(f"lse.dtype: must be torch.float32, got {lse.dtype}")
 
 
-def real_forward(q, k, v, options):
+def real_forward(q, k, v):
     """forward, for tensors whose addresses are taken next."""
-    shapes = forward(q, k, v, options)
+    shapes = forward(q, k, v)
     _within_storage("q", q, shapes[0], q.stride())
     _within_storage("k", k, shapes[1], k.stride())
     _within_storage("v", v, shapes[2], v.stride())
 
 
-def real_backward(q, k, v, o, lse, dout, options):
+def real_backward(q, k, v, o, lse, dout):
     """backward, for tensors whose addresses are taken next."""
-    backward(q, k, v, o, lse, dout, options)
+    backward(q, k, v, o, lse, dout)
     for name, x in (("q", q), ("k", k), ("v", v), ("o", o), ("dout", dout)):
         _within_storage(name, x, x.shape, x.stride())
     _within_storage("lse", lse, (*lse.shape, 1), (*lse.stride(), 0))

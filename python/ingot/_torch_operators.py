@@ -59,7 +59,7 @@ def define(name, tensors, results, more=""):
 
 @define("attention_forward", _OPERANDS, "Tensor, Tensor")
 def _(q, k, v, *options):
-    _torch_checks.real_forward(q, k, v, options)
+    _torch_checks.real_forward(q, k, v)
     o, lse = empty_outputs(q, v)
     run(_core.forward, (q, k, v, o, lse), options)
     return o, lse
@@ -67,7 +67,7 @@ def _(q, k, v, *options):
 
 @define("attention_backward", _SAVED, "Tensor, Tensor, Tensor")
 def _(q, k, v, o, lse, dout, *options):
-    _torch_checks.real_backward(q, k, v, o, lse, dout, options)
+    _torch_checks.real_backward(q, k, v, o, lse, dout)
     gradients = empty_gradients(q, k, v)
     run(_core.backward, (q, k, v, o, lse, dout, *gradients), options)
     return gradients
@@ -78,7 +78,7 @@ _BLOCKS = "int[] blocks, "
 
 @define("attention_ragged_forward", _OPERANDS, "Tensor, Tensor", _BLOCKS)
 def _(q, k, v, blocks, *options):
-    _torch_checks.real_forward(q, k, v, options)
+    _torch_checks.real_forward(q, k, v)
     o, lse = empty_outputs(q, v)
     o.zero_()
     lse.fill_(float("-inf"))
@@ -88,7 +88,7 @@ def _(q, k, v, blocks, *options):
 
 @define("attention_ragged_backward", _SAVED, "Tensor, Tensor, Tensor", _BLOCKS)
 def _(q, k, v, o, lse, dout, blocks, *options):
-    _torch_checks.real_backward(q, k, v, o, lse, dout, options)
+    _torch_checks.real_backward(q, k, v, o, lse, dout)
     gradients = tuple(x.zero_() for x in empty_gradients(q, k, v))
     run(_core.backward_ragged, (q, k, v, o, lse, dout, *gradients), (blocks, *options))
     return gradients
@@ -110,13 +110,13 @@ def empty_gradients(q, k, v):
 
 
 def _fake_forward(q, k, v, *more):
-    _torch_checks.forward(q, k, v, more[-OPTIONS:])
+    _torch_checks.forward(q, k, v)
     _torch_checks.blocks(more[:-OPTIONS], q, k)
     return empty_outputs(q, v)
 
 
 def _fake_backward(q, k, v, o, lse, dout, *more):
-    _torch_checks.backward(q, k, v, o, lse, dout, more[-OPTIONS:])
+    _torch_checks.backward(q, k, v, o, lse, dout)
     _torch_checks.blocks(more[:-OPTIONS], q, k)
     return empty_gradients(q, k, v)
 

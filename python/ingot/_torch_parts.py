@@ -92,7 +92,7 @@ def _core_parts(optional, dropout):
 @define_operator("attention_parts_forward", _OPERANDS, "Tensor, Tensor", _PARTS)
 def _(q, k, v, *more):
     optional, (dropout, *options) = more[:_COUNT], more[_COUNT:]
-    _torch_checks.real_forward(q, k, v, options)
+    _torch_checks.real_forward(q, k, v)
     _torch_checks.real_parts(q, k, optional, dropout)
     o, lse = empty_outputs(q, v)
     run(_core.forward, (q, k, v, o, lse), options, _core_parts(optional, dropout))
@@ -112,7 +112,7 @@ def _(q, k, v, o, lse, dout, *more):
         more[_COUNT : _COUNT + 3],
         more[-OPTIONS:],
     )
-    _torch_checks.real_backward(q, k, v, o, lse, dout, options)
+    _torch_checks.real_backward(q, k, v, o, lse, dout)
     _torch_checks.real_parts(q, k, optional, dropout)
     gradients = _empty_gradients(q, k, v, optional, wanted)
     given = (x if is_wanted else None for x, is_wanted in zip(gradients[3:], wanted, strict=True))
@@ -133,13 +133,13 @@ def _empty_gradients(q, k, v, optional, wanted):
 
 
 def _fake_forward(q, k, v, *more):
-    _torch_checks.forward(q, k, v, more[-OPTIONS:])
+    _torch_checks.forward(q, k, v)
     _torch_checks.parts(q, k, more[:_COUNT], more[_COUNT])
     return empty_outputs(q, v)
 
 
 def _fake_backward(q, k, v, o, lse, dout, *more):
-    _torch_checks.backward(q, k, v, o, lse, dout, more[-OPTIONS:])
+    _torch_checks.backward(q, k, v, o, lse, dout)
     _torch_checks.parts(q, k, more[:_COUNT], more[_COUNT])
     return _empty_gradients(q, k, v, more[:_COUNT], more[_COUNT + 1 : _COUNT + 3])
 

@@ -122,6 +122,8 @@ FACTOR = {
     "-inf": -float("inf"),
     "zero": 0,
     "underflows": 1e-50,
+    "too small": 9.9e-38,
+    "too large": -1.1e37,
     "overflows": 1e39,
     "10**400": 10**400,
 }
