@@ -166,6 +166,9 @@ def test_arguments_of_other_packages_say_what_is_not_there():
     for name, instead in (("dropout_p", "dropout"), ("attn_bias", "bias"), ("s_aux", "sinks")):
         with pytest.raises(ingot.InvalidArgument, match=f"{name}: must be one of .*; {instead} do"):
             ingot.torch.attention(q, k, v, **{name: None})
+    for function, more in ((ingot.torch.attention, ()), (ingot.torch.ragged_attention, ([],))):
+        with pytest.raises(ingot.InvalidArgument, match="^nothing: must be one of"):
+            function(q.numpy(), k, v, *more, nothing=1)
     with pytest.raises(ingot.InvalidArgument, match="is_causal: must be one of"):
         ingot.torch.ragged_attention(q, k, v, BLOCKS, is_causal=True)
 
