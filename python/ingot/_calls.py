@@ -40,7 +40,7 @@ def _forward(adapter, parts, call, q, k, v):
     lse, made_lse = None, None
     if return_lse:
         lse, made_lse = _output(adapter, "lse", shape, q, "float32")
-    _core.forward(*views, o, lse, parts, *options, device, adapter.stream(q))
+    _core.forward(*views, o, lse, *options, device, adapter.stream(q), parts)
     return o if made is None else made(), lse if made_lse is None else made_lse()
 
 
@@ -65,10 +65,11 @@ def _backward(adapter, parts, call, *arrays):
         name: _output(adapter_of(name, x), f"d{name}", shape, x)
         for name, (x, shape) in inputs.items()
     }
-    gradients = [
+    dq, dk, dv, dbias, dsinks = (
         outputs[name][0] if name in outputs else None for name in ("q", "k", "v", "bias", "sinks")
-    ]
-    _core.backward(*views, *gradients, part_views, *options, device, adapter.stream(arrays[0]))
+    )
+    stream = adapter.stream(arrays[0])
+    _core.backward(*views, dq, dk, dv, *options, device, stream, part_views, dbias, dsinks)
     return tuple([view if made is None else made() for view, made in outputs.values()])
 
 

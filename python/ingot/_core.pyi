@@ -39,7 +39,6 @@ def forward(
     v: Any,
     o: Any,
     lse: Any,
-    parts: tuple[Any, ...] | None,
     causal: int,
     window_left: int,
     window_right: int,
@@ -49,6 +48,7 @@ def forward(
     workspace_limit: int,
     device: str,
     stream: int,
+    parts: tuple[Any, ...] | None = None,
 ) -> None: ...
 def backward(
     q: Any,
@@ -60,9 +60,6 @@ def backward(
     dq: Any,
     dk: Any,
     dv: Any,
-    dbias: Any,
-    dsinks: Any,
-    parts: tuple[Any, ...] | None,
     causal: int,
     window_left: int,
     window_right: int,
@@ -72,6 +69,9 @@ def backward(
     workspace_limit: int,
     device: str,
     stream: int,
+    parts: tuple[Any, ...] | None = None,
+    dbias: Any = None,
+    dsinks: Any = None,
 ) -> None: ...
 def forward_ragged(
     q: Any,

@@ -6,7 +6,7 @@ from ingot._errors import InvalidArgument, Unsupported
 
 _CAUSAL = {None: 0, False: 0, "none": 0, "top_left": 1, "bottom_right": 2}
 _PRECISION = {None: 0, "highest": 0, "high": 1}
-_LEAST, _MOST = 2.0**-149, (2 - 2.0**-23) * 2.0**127  # of float32's numbers above 0
+_LEAST, _MOST = 9.99999991e-38, 1e37  # what float32 rounds to the 1e-37 and 1e37 of the library
 
 # What other packages' functions have: the argument of ingot that does it, or None.
 _OTHER_NAMES = {
@@ -125,7 +125,8 @@ def precision_code(precision):
 
 
 def _factor(name, value):
-    """The value as a float that is one of float32, too, and not 0: 0 means the default in C."""
+    """The value as a float that is neither 0, which means the default in C, nor what C refuses:
+    compiled functions and fallbacks learn of that before they run."""
     number = value if isinstance(value, float) else as_float(name, value)
     if number == 0:
         raise InvalidArgument(
@@ -133,8 +134,7 @@ def _factor(name, value):
         )
     if not _LEAST <= abs(number) <= _MOST:
         raise InvalidArgument(
-            f"{name}: must be a number of float32, from 1.4e-45 to 3.4e38 but for its sign, "
-            f"got {shown(value)}"
+            f"{name}: its magnitude must be from 1e-37 to 1e37, got {shown(value)}"
         )
     return number
 

@@ -4,33 +4,29 @@ is held against everything else before an address is taken, in the fake (meta) k
 import torch
 
 from ingot._errors import InvalidArgument, Unsupported
-from ingot._options import refuse_unknown
-from ingot._parts import ELEMENTS, dropout_of
+from ingot._parts import ELEMENTS, dropout_of, require_both
 
 _DTYPES = frozenset((torch.float32, torch.float16, torch.bfloat16, torch.float64))
 _AXES = ("batch", "heads", "seqlen", "head_dim")
-_SMALLEST = 2.0**-150  # as float32 this is 0, which the C interface takes for "not given"
 
 
-def doors(q, k, v, unknown, parts=None, has_parts=True):
-    """What must be known before PyTorch looks for an operator's kernel. parts: Parts or None;
-    has_parts: whether the function takes any."""
+def are_tensors(q, k, v, parts=None):
+    """They are what PyTorch's dispatcher can take: looked at before it looks for an operator's
+    kernel. parts: Parts or None."""
     tensor = torch.Tensor
-    if not (isinstance(q, tensor) and isinstance(k, tensor) and isinstance(v, tensor)):
-        name, x = next(
-            (n, x) for n, x in zip("qkv", (q, k, v), strict=True) if not isinstance(x, tensor)
-        )
-        raise InvalidArgument(f"{name}: must be a torch.Tensor, got {type(x).__name__}")
-    if q.is_nested or k.is_nested or v.is_nested:
-        name = next(n for n, x in zip("qkv", (q, k, v), strict=True) if x.is_nested)
-        raise Unsupported(f"{name}: must not be nested (ragged_attention takes lengths)")
-    if unknown:
-        refuse_unknown(unknown, has_parts)
-    for name, x in zip(ELEMENTS, parts.arrays, strict=True) if parts else ():
-        if x is not None and not isinstance(x, tensor):
+    are = isinstance(q, tensor) and isinstance(k, tensor) and isinstance(v, tensor)
+    if parts is None and are and not (q.is_nested or k.is_nested or v.is_nested):
+        return  # small calls notice half a microsecond
+    given = {"q": q, "k": k, "v": v}
+    if parts is not None:
+        named = zip(ELEMENTS, parts.arrays, strict=True)
+        given |= {name: x for name, x in named if x is not None}
+    for name, x in given.items():
+        if not isinstance(x, tensor):
             raise InvalidArgument(f"{name}: must be a torch.Tensor, got {type(x).__name__}")
-        if x is not None and x.is_nested:
-            raise Unsupported(f"{name}: must not be nested")
+        if x.is_nested:
+            hint = " (ragged_attention takes lengths)" * (name in ("q", "k", "v"))
+            raise Unsupported(f"{name}: must not be nested{hint}")
 
 
 def are_integers(blocks):
@@ -42,7 +38,7 @@ def are_integers(blocks):
         raise InvalidArgument(f"blocks: must be below 2^63, got {max(blocks, key=abs)}")
 
 
-def forward(q, k, v, options):
+def forward(q, k, v):
     """q, k and v of attention_forward fit one another. (Each line here is a part of the cost of a
     small call.)"""
     device = q.device
@@ -55,17 +51,12 @@ def forward(q, k, v, options):
         _wrong_shape("v", v_shape, (batch_kv, heads_kv, seqlen_k, v_shape[3]))
     if heads < 1 or heads_kv < 1 or heads % heads_kv != 0:
         raise InvalidArgument(f"k: must have heads that divide the {heads} of q, got {heads_kv}")
-    scale, softcap = options[3], options[4]
-    if (scale or softcap) and (0 < abs(scale) <= _SMALLEST or 0 < abs(softcap) <= _SMALLEST):
-        raise InvalidArgument(
-            f"scale, softcap: must not be 0 as float32, got {scale} and {softcap}"
-        )
     return q_shape, k_shape, v_shape
 
 
-def backward(q, k, v, o, lse, dout, options):
+def backward(q, k, v, o, lse, dout):
     """The same of attention_backward."""
-    forward(q, k, v, options)
+    forward(q, k, v)
     device = q.device
     wanted = (*q.shape[:3], v.shape[3])
     for name, x, rank in (("o", o, 4), ("lse", lse, 3), ("dout", dout, 4)):
@@ -76,17 +67,17 @@ def backward(q, k, v, o, lse, dout, options):
         raise InvalidArgument(f"lse.dtype: must be torch.float32, got {lse.dtype}")
 
 
-def real_forward(q, k, v, options):
+def real_forward(q, k, v):
     """forward, for tensors whose addresses are taken next."""
-    shapes = forward(q, k, v, options)
+    shapes = forward(q, k, v)
     _within_storage("q", q, shapes[0], q.stride())
     _within_storage("k", k, shapes[1], k.stride())
     _within_storage("v", v, shapes[2], v.stride())
 
 
-def real_backward(q, k, v, o, lse, dout, options):
+def real_backward(q, k, v, o, lse, dout):
     """backward, for tensors whose addresses are taken next."""
-    backward(q, k, v, o, lse, dout, options)
+    backward(q, k, v, o, lse, dout)
     for name, x in (("q", q), ("k", k), ("v", v), ("o", o), ("dout", dout)):
         _within_storage(name, x, x.shape, x.stride())
     _within_storage("lse", lse, (*lse.shape, 1), (*lse.stride(), 0))
@@ -161,9 +152,8 @@ def parts(q, k, optional, dropout):
 
 
 def _state(state, q, dropout):
+    require_both(dropout, state)
     if state is None:
-        if dropout:
-            raise InvalidArgument("seed: must be given with dropout, got None")
         return
     if state.dtype != torch.int64 or state.shape != (2,) or state.layout is not torch.strided:
         raise InvalidArgument(

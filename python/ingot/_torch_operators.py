@@ -20,21 +20,21 @@ from ingot._lse_gradient import refuse_float64
 _core.use_openmp_of(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"))
 
 
-def run(function, arguments, options):
-    """function(arguments, options, device, stream) of _core, in the order of PyTorch's own work.
-    The arguments are q and more tensors, parts and None."""
+def run(function, arguments, options, *more):
+    """function(arguments, options, device, stream, more) of _core, in the order of PyTorch's own
+    work. The arguments are q and more tensors; more: parts and what belongs to them, or nothing."""
     device = arguments[0].device
     if device.type == "cpu":
-        return function(*arguments, *options, "", 0)
+        return function(*arguments, *options, "", 0, *more)
     if device.type == "cuda":
         stream = torch.cuda.current_stream(device).cuda_stream
-        return function(*arguments, *options, "", stream)
+        return function(*arguments, *options, "", stream, *more)
     if device.type != "mps":
         raise Unsupported(f"q: must be on a CPU, CUDA or MPS device, got {device}")
     from ingot import _torch_mps
 
-    slices = _torch_mps.views(arguments)
-    return _torch_mps.encode(lambda commands: function(*slices, *options, "", commands))
+    slices, more = _torch_mps.views((arguments, more))
+    return _torch_mps.encode(lambda commands: function(*slices, *options, "", commands, *more))
 
 
 # torch.library.custom_op would do the same by wrappers that double the cost of a small call.
@@ -59,17 +59,17 @@ def define(name, tensors, results, more=""):
 
 @define("attention_forward", _OPERANDS, "Tensor, Tensor")
 def _(q, k, v, *options):
-    _torch_checks.real_forward(q, k, v, options)
+    _torch_checks.real_forward(q, k, v)
     o, lse = empty_outputs(q, v)
-    run(_core.forward, (q, k, v, o, lse, None), options)
+    run(_core.forward, (q, k, v, o, lse), options)
     return o, lse
 
 
 @define("attention_backward", _SAVED, "Tensor, Tensor, Tensor")
 def _(q, k, v, o, lse, dout, *options):
-    _torch_checks.real_backward(q, k, v, o, lse, dout, options)
+    _torch_checks.real_backward(q, k, v, o, lse, dout)
     gradients = empty_gradients(q, k, v)
-    run(_core.backward, (q, k, v, o, lse, dout, *gradients, None, None, None), options)
+    run(_core.backward, (q, k, v, o, lse, dout, *gradients), options)
     return gradients
 
 
@@ -78,7 +78,7 @@ _BLOCKS = "int[] blocks, "
 
 @define("attention_ragged_forward", _OPERANDS, "Tensor, Tensor", _BLOCKS)
 def _(q, k, v, blocks, *options):
-    _torch_checks.real_forward(q, k, v, options)
+    _torch_checks.real_forward(q, k, v)
     o, lse = empty_outputs(q, v)
     o.zero_()
     lse.fill_(float("-inf"))
@@ -88,7 +88,7 @@ def _(q, k, v, blocks, *options):
 
 @define("attention_ragged_backward", _SAVED, "Tensor, Tensor, Tensor", _BLOCKS)
 def _(q, k, v, o, lse, dout, blocks, *options):
-    _torch_checks.real_backward(q, k, v, o, lse, dout, options)
+    _torch_checks.real_backward(q, k, v, o, lse, dout)
     gradients = tuple(x.zero_() for x in empty_gradients(q, k, v))
     run(_core.backward_ragged, (q, k, v, o, lse, dout, *gradients), (blocks, *options))
     return gradients
@@ -110,13 +110,13 @@ def empty_gradients(q, k, v):
 
 
 def _fake_forward(q, k, v, *more):
-    _torch_checks.forward(q, k, v, more[-OPTIONS:])
+    _torch_checks.forward(q, k, v)
     _torch_checks.blocks(more[:-OPTIONS], q, k)
     return empty_outputs(q, v)
 
 
 def _fake_backward(q, k, v, o, lse, dout, *more):
-    _torch_checks.backward(q, k, v, o, lse, dout, more[-OPTIONS:])
+    _torch_checks.backward(q, k, v, o, lse, dout)
     _torch_checks.blocks(more[:-OPTIONS], q, k)
     return empty_gradients(q, k, v)
 

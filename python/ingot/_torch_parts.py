@@ -9,7 +9,7 @@ import torch
 
 from ingot import _core, _torch_checks
 from ingot._errors import InvalidArgument, Unsupported
-from ingot._parts import ELEMENTS, parts_of
+from ingot._parts import ELEMENTS, dropout_of, parts_of, require_both
 from ingot._torch_operators import (
     OPTIONS,
     autograd_kernel,
@@ -55,9 +55,8 @@ def parts_of_tensors(
     ):
         return None  # small calls notice a microsecond
     if isinstance(seed, torch.Tensor) and seed.dim() > 0:
+        require_both(dropout_of(dropout), seed)
         parts = parts_of(mask, bias, alibi_slopes, sinks, dropout, 0, prefix_len)
-        if parts is None or not parts.dropout:
-            return parts and parts._replace(seed=None)
         return parts._replace(seed=seed)
     parts = parts_of(mask, bias, alibi_slopes, sinks, dropout, seed, prefix_len, _draw)
     return parts and parts._replace(seed=_state_of(parts))
@@ -92,10 +91,10 @@ def _core_parts(optional, dropout):
 @define_operator("attention_parts_forward", _OPERANDS, "Tensor, Tensor", _PARTS)
 def _(q, k, v, *more):
     optional, (dropout, *options) = more[:_COUNT], more[_COUNT:]
-    _torch_checks.real_forward(q, k, v, options)
+    _torch_checks.real_forward(q, k, v)
     _torch_checks.real_parts(q, k, optional, dropout)
     o, lse = empty_outputs(q, v)
-    run(_core.forward, (q, k, v, o, lse, _core_parts(optional, dropout)), options)
+    run(_core.forward, (q, k, v, o, lse), options, _core_parts(optional, dropout))
     return o, lse
 
 
@@ -112,12 +111,12 @@ def _(q, k, v, o, lse, dout, *more):
         more[_COUNT : _COUNT + 3],
         more[-OPTIONS:],
     )
-    _torch_checks.real_backward(q, k, v, o, lse, dout, options)
+    _torch_checks.real_backward(q, k, v, o, lse, dout)
     _torch_checks.real_parts(q, k, optional, dropout)
     gradients = _empty_gradients(q, k, v, optional, wanted)
     given = (x if is_wanted else None for x, is_wanted in zip(gradients[3:], wanted, strict=True))
     parts = _core_parts(optional, dropout)
-    run(_core.backward, (q, k, v, o, lse, dout, *gradients[:3], *given, parts), options)
+    run(_core.backward, (q, k, v, o, lse, dout, *gradients[:3]), options, parts, *given)
     return gradients
 
 
@@ -133,13 +132,13 @@ def _empty_gradients(q, k, v, optional, wanted):
 
 
 def _fake_forward(q, k, v, *more):
-    _torch_checks.forward(q, k, v, more[-OPTIONS:])
+    _torch_checks.forward(q, k, v)
     _torch_checks.parts(q, k, more[:_COUNT], more[_COUNT])
     return empty_outputs(q, v)
 
 
 def _fake_backward(q, k, v, o, lse, dout, *more):
-    _torch_checks.backward(q, k, v, o, lse, dout, more[-OPTIONS:])
+    _torch_checks.backward(q, k, v, o, lse, dout)
     _torch_checks.parts(q, k, more[:_COUNT], more[_COUNT])
     return _empty_gradients(q, k, v, more[:_COUNT], more[_COUNT + 1 : _COUNT + 3])
 

@@ -89,20 +89,20 @@ def _parts(query, key, attn_mask):
 def _forward(query, key, value, lse, is_causal, scale, attn_mask=None):
     """o, and lse written."""
     options = _options(is_causal, scale)
-    _torch_checks.real_forward(query, key, value, options)
+    _torch_checks.real_forward(query, key, value)
     if value.shape[3] != query.shape[3]:
         raise Unsupported(f"value: must have a head_dim of {query.shape[3]}, got {value.shape[3]}")
     o = torch.empty_like(query)
     parts = _parts(query, key, attn_mask)
-    run(_core.forward, (query, key, value, o, lse, parts), options)
+    run(_core.forward, (query, key, value, o, lse), options, parts)
     return o
 
 
 def _backward(saved, grad_out, gradients, is_causal, scale, attn_mask=None):
     options = _options(is_causal, scale)
-    _torch_checks.real_backward(*saved, grad_out, options)
+    _torch_checks.real_backward(*saved, grad_out)
     parts = _parts(*saved[:2], attn_mask)
-    run(_core.backward, (*saved, grad_out, *gradients, None, None, parts), options)
+    run(_core.backward, (*saved, grad_out, *gradients), options, parts)
     return gradients
 
 

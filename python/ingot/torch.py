@@ -15,7 +15,7 @@ backward and forward mode are not there: they raise.
 """
 
 from ingot import _torch_checks
-from ingot._options import option_values
+from ingot._options import option_values, refuse_unknown
 from ingot._torch_operators import attention_forward, attention_ragged_forward
 from ingot._torch_parts import attention as attention_with_parts
 from ingot._torch_parts import parts_of_tensors
@@ -67,8 +67,10 @@ def attention(
     torch.manual_seed makes it repeatable; also a tensor of two int64, (seed, offset), on the CPU or
     beside q.
     """
+    if unknown:
+        refuse_unknown(unknown)
     parts = parts_of_tensors(mask, bias, alibi_slopes, sinks, dropout, seed, prefix_len)
-    _torch_checks.doors(q, k, v, unknown, parts)
+    _torch_checks.are_tensors(q, k, v, parts)
     options = option_values(causal, window, scale, softcap, precision, workspace_limit)
     if parts is None:
         o, lse = attention_forward(q, k, v, *options)
@@ -101,7 +103,8 @@ def ragged_attention(
     keys. A query in no part has o = 0, lse = -inf and gradient 0. One operation for autograd. On
     a CPU small parts run side by side. It has not run on a GPU yet.
     """
-    _torch_checks.doors(q, k, v, unknown, has_parts=False)
+    refuse_unknown(unknown, has_parts=False)
+    _torch_checks.are_tensors(q, k, v)
     _torch_checks.are_integers(blocks)
     options = option_values(causal, window, scale, softcap, precision, workspace_limit)
     o, lse = attention_ragged_forward(q, k, v, blocks, *options)

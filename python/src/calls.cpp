@@ -45,13 +45,13 @@ ingot_memory memory_of(const View& q) {
   return q.slice.buffer != nullptr ? INGOT_MEMORY_METAL_SLICE : INGOT_MEMORY_ADDRESS;
 }
 
-/// 0 is the default, so a number may not become 0 on its way.
-float narrowed(double number, const char* argument) {
+/// The rule is the library's, which cannot tell what became 0 or infinite on its way.
+float narrowed(double number, const char* argument_and_rule) {
   const auto narrow = static_cast<float>(number);
   if ((narrow == 0) != (number == 0) || std::isinf(narrow) != std::isinf(number)) {
     char text[32];
     std::snprintf(text, sizeof text, "%g", number);
-    invalid(std::string(argument) + ": must be a number of float32, got " + text);
+    invalid(std::string(argument_and_rule) + ", got " + text);
   }
   return narrow;
 }
@@ -73,8 +73,7 @@ ingot_problem problem_of(const View& q, const View& k, const View& v, const Opti
   p.causal = options.causal;
   p.window_left = options.window_left;
   p.window_right = options.window_right;
-  p.scale = narrowed(options.scale, "scale");
-  p.softcap = narrowed(options.softcap, "softcap");
+  set_factors(p, options.scale, options.softcap);
   p.precision = options.precision;
   p.workspace_limit = options.workspace_limit;
   require_shape(k, "k", 4, {p.batch, p.num_heads_kv, p.seqlen_k, p.head_dim});
@@ -85,6 +84,11 @@ ingot_problem problem_of(const View& q, const View& k, const View& v, const Opti
 }
 
 }  // namespace
+
+void set_factors(ingot_problem& problem, double scale, double softcap) {
+  problem.scale = narrowed(scale, "scale: its magnitude must be from 1e-37 to 1e37");
+  problem.softcap = narrowed(softcap, "softcap: must be 0 or from 1e-37 to 1e37");
+}
 
 std::string device_of(const View& view) {
   if (in_host_memory(view)) return view.dtype == INGOT_F64 ? "reference" : "cpu";

@@ -47,6 +47,10 @@ std::vector<std::tuple<std::string, std::string>> devices();
 std::string explain(const std::array<std::int64_t, 7>& shape, const std::string& dtype,
                     const Options& options, const std::string& device, bool json);
 
+/// Sets the two numbers, of which 0 is the default. Throws InvalidArgument where one becomes 0 or
+/// infinite as float32; the library refuses all others that are too small or too large.
+void set_factors(ingot_problem& problem, double scale, double softcap);
+
 /// The device that computes on memory of this kind; throws where there is none.
 std::string device_of(const View& view);
 

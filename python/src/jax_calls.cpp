@@ -60,8 +60,7 @@ struct Call {
     problem.causal = static_cast<ingot_causal>(attribute<std::int64_t>(a, "causal"));
     problem.window_left = attribute<std::int64_t>(a, "window_left");
     problem.window_right = attribute<std::int64_t>(a, "window_right");
-    problem.scale = static_cast<float>(attribute<double>(a, "scale"));
-    problem.softcap = static_cast<float>(attribute<double>(a, "softcap"));
+    set_factors(problem, attribute<double>(a, "scale"), attribute<double>(a, "softcap"));
     problem.workspace_limit = attribute<std::int64_t>(a, "workspace_limit");
     problem.precision = static_cast<ingot_precision>(attribute<std::int64_t>(a, "precision"));
     device_type = cuda ? device_cuda : device_cpu;
@@ -293,8 +292,7 @@ void jax_check(const std::array<std::int64_t, 7>& shape, const std::array<std::s
   problem.causal = options.causal;
   problem.window_left = options.window_left;
   problem.window_right = options.window_right;
-  problem.scale = static_cast<float>(options.scale);
-  problem.softcap = static_cast<float>(options.softcap);
+  set_factors(problem, options.scale, options.softcap);
   problem.precision = options.precision;
   problem.workspace_limit = options.workspace_limit;
   PartViews parts;

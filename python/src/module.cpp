@@ -66,35 +66,37 @@ NB_MODULE(_core, m) {
         nb::make_tuple("ingot_backward", "cpu", capsule(&ingot_python::jax_backward_cpu)),
         nb::make_tuple("ingot_backward", "CUDA", capsule(&ingot_python::jax_backward_cuda)));
   });
+  // What came after the first release of a function has a default and stands last, so that calls
+  // that were written before go on working.
   m.def(
       "forward",
-      [](nb::handle q, nb::handle k, nb::handle v, nb::handle o, nb::handle lse, nb::handle parts,
-         int causal, std::int64_t window_left, std::int64_t window_right, double scale,
-         double softcap, int precision, std::int64_t workspace_limit, const std::string& device,
-         std::uintptr_t stream) {
+      [](nb::handle q, nb::handle k, nb::handle v, nb::handle o, nb::handle lse, int causal,
+         std::int64_t window_left, std::int64_t window_right, double scale, double softcap,
+         int precision, std::int64_t workspace_limit, const std::string& device,
+         std::uintptr_t stream, nb::handle parts) {
         const Options options{causal,  window_left, window_right,   scale,
                               softcap, precision,   workspace_limit};
         ingot_python::forward(q, k, v, o, lse, parts, options, device, stream);
       },
-      "q"_a.none(), "k"_a.none(), "v"_a.none(), "o"_a.none(), "lse"_a.none(), "parts"_a.none(),
-      "causal"_a, "window_left"_a, "window_right"_a, "scale"_a, "softcap"_a, "precision"_a,
-      "workspace_limit"_a, "device"_a, "stream"_a);
+      "q"_a.none(), "k"_a.none(), "v"_a.none(), "o"_a.none(), "lse"_a.none(), "causal"_a,
+      "window_left"_a, "window_right"_a, "scale"_a, "softcap"_a, "precision"_a, "workspace_limit"_a,
+      "device"_a, "stream"_a, "parts"_a.none() = nb::none());
   m.def(
       "backward",
       [](nb::handle q, nb::handle k, nb::handle v, nb::handle o, nb::handle lse, nb::handle dout,
-         nb::handle dq, nb::handle dk, nb::handle dv, nb::handle dbias, nb::handle dsinks,
-         nb::handle parts, int causal, std::int64_t window_left, std::int64_t window_right,
-         double scale, double softcap, int precision, std::int64_t workspace_limit,
-         const std::string& device, std::uintptr_t stream) {
+         nb::handle dq, nb::handle dk, nb::handle dv, int causal, std::int64_t window_left,
+         std::int64_t window_right, double scale, double softcap, int precision,
+         std::int64_t workspace_limit, const std::string& device, std::uintptr_t stream,
+         nb::handle parts, nb::handle dbias, nb::handle dsinks) {
         const Options options{causal,  window_left, window_right,   scale,
                               softcap, precision,   workspace_limit};
         ingot_python::backward(q, k, v, o, lse, dout, dq, dk, dv, dbias, dsinks, parts, options,
                                device, stream);
       },
       "q"_a.none(), "k"_a.none(), "v"_a.none(), "o"_a.none(), "lse"_a.none(), "dout"_a.none(),
-      "dq"_a.none(), "dk"_a.none(), "dv"_a.none(), "dbias"_a.none(), "dsinks"_a.none(),
-      "parts"_a.none(), "causal"_a, "window_left"_a, "window_right"_a, "scale"_a, "softcap"_a,
-      "precision"_a, "workspace_limit"_a, "device"_a, "stream"_a);
+      "dq"_a.none(), "dk"_a.none(), "dv"_a.none(), "causal"_a, "window_left"_a, "window_right"_a,
+      "scale"_a, "softcap"_a, "precision"_a, "workspace_limit"_a, "device"_a, "stream"_a,
+      "parts"_a.none() = nb::none(), "dbias"_a.none() = nb::none(), "dsinks"_a.none() = nb::none());
   m.def(
       "forward_ragged",
       [](nb::handle q, nb::handle k, nb::handle v, nb::handle o, nb::handle lse,

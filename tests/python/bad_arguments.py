@@ -122,6 +122,8 @@ FACTOR = {
     "-inf": -float("inf"),
     "zero": 0,
     "underflows": 1e-50,
+    "too small": 9.9e-38,
+    "too large": -1.1e37,
     "overflows": 1e39,
     "10**400": 10**400,
 }
@@ -198,7 +200,7 @@ def parts(make):
             "rank 0": Given(lambda x: make(x, shape=())),
             "rank 2": Given(lambda x: make(x, shape=(2, 2))),
         },
-        "dropout": {**DROPOUT},
+        "dropout": {**DROPOUT, "zero with a seed": 0, "None with a seed": None},
         "seed": {**SEED},
     }
 

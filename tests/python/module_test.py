@@ -65,12 +65,13 @@ class Memory:
 
     def run(self, call, blocks=BLOCKS, **instead):
         arrays = self.arrays | instead
-        given = [arrays[name] for name in NAMES[call] if name not in PARTS]
+        given = [arrays[name] for name in NAMES[call] if name in PLAIN]
         parts = (*(arrays[name] for name in PARTS), 0.25, 3, 4, 0)
-        more = (blocks,) if call.endswith("ragged") else (parts,)
+        arguments = (*given, *((blocks,) if call.endswith("ragged") else ()), *OPTIONS)
+        more = {"forward": (parts,), "backward": (parts, arrays["dbias"], arrays["dsinks"])}
         before = {name: store.copy() for name, store in self.stores.items()}
         try:
-            getattr(_core, call)(*given, *more, *OPTIONS)
+            getattr(_core, call)(*arguments, *more.get(call, ()))
         finally:
             for name, store in self.stores.items():
                 inside = store[1000:-1000]
@@ -78,6 +79,22 @@ class Memory:
                     before[name][1000:-1000] = inside
                 np.testing.assert_array_equal(store, before[name], err_msg=name)
         return [arrays[name] for name in WRITTEN[call]]
+
+
+def test_calls_of_the_time_before_parts():
+    """They end with the stream; parts, dbias and dsinks are None."""
+    x, y = Memory(), Memory()
+    for m, parts, gradients in (
+        (x, {}, {}),
+        (y, {"parts": None}, {"parts": None, "dbias": None, "dsinks": None}),
+    ):
+        arrays = m.arrays | {"dk": None}
+        _core.forward(*(arrays[name] for name in PLAIN[:5]), *OPTIONS, **parts)
+        _core.backward(*(arrays[name] for name in PLAIN), *OPTIONS, **gradients)
+    for name in ("o", "lse", "dq", "dv"):
+        np.testing.assert_array_equal(x.arrays[name], y.arrays[name], err_msg=name)
+    want = ingot.attention(*(x.arrays[name] for name in "qkv"), device="cpu")
+    np.testing.assert_array_equal(x.arrays["o"], want)
 
 
 def disagreements():
@@ -257,13 +274,16 @@ def test_types_of_arrays_are_not_kept(make):
 
 @pytest.mark.parametrize("position,name", [(3, "scale"), (4, "softcap")])
 @pytest.mark.parametrize("number", [1e-50, 1e39])
-def test_numbers_that_float32_does_not_have(position, name, number):
+def test_factors_that_become_0_or_infinite(position, name, number):
+    """The rule is the library's, the value the caller's."""
     options = list(OPTIONS)
     options[position] = number
     arrays = Memory().arrays
-    with pytest.raises(ingot.InvalidArgument, match=f"^{name}: must be a number of float32, got"):
-        _core.forward(*(arrays[x] for x in PLAIN[:5]), None, *options)
-    with pytest.raises(ingot.InvalidArgument, match=f"^{name}: must be a number of float32, got"):
+    rule = {"scale": "its magnitude must be", "softcap": "must be 0 or"}[name]
+    text = f"^{name}: {rule} from 1e-37 to 1e37, got {number:g}$".replace("+", r"\+")
+    with pytest.raises(ingot.InvalidArgument, match=text):
+        _core.forward(*(arrays[x] for x in PLAIN[:5]), *options)
+    with pytest.raises(ingot.InvalidArgument, match=text):
         _core.explain([1, 1, 1, 4, 4, 8, 8], "float32", *options[:7], "auto", False)
 
 
@@ -271,16 +291,16 @@ def test_parts_that_are_no_tuple_of_nine():
     arrays = [Memory().arrays[x] for x in PLAIN[:5]]
     for parts in ((), (None,) * 8, [None] * 9, 5):
         with pytest.raises(ingot.InvalidArgument, match="^parts: must be None or a tuple of nine"):
-            _core.forward(*arrays, parts, *OPTIONS)
+            _core.forward(*arrays, *OPTIONS, parts)
     for i, name in ((5, "dropout"), (6, "seed"), (7, "seed"), (8, "seed")):
         parts = [None] * 5 + [0.5, 1, 1, 0]
         for wrong in (None, "x", -1 if i > 5 else {}, 2**64 if i > 5 else []):
             parts[i] = wrong
             with pytest.raises(ingot.InvalidArgument, match=f"^{name}: must be a number"):
-                _core.forward(*arrays, tuple(parts), *OPTIONS)
+                _core.forward(*arrays, *OPTIONS, tuple(parts))
     parts = (None,) * 5 + (0.5, 1, 1, 8)
     with pytest.raises(ingot.InvalidArgument, match="^seed: must be numbers, not in a GPU's"):
-        _core.forward(*arrays, parts, *OPTIONS)
+        _core.forward(*arrays, *OPTIONS, parts)
 
 
 def test_gradients_of_what_is_not_there():
@@ -288,7 +308,7 @@ def test_gradients_of_what_is_not_there():
     for name in ("dbias", "dsinks"):
         gradients = [arrays[x] if x == name else None for x in ("dbias", "dsinks")]
         with pytest.raises(ingot.InvalidArgument, match=f"^{name}: must be None, there is no"):
-            _core.backward(*(arrays[x] for x in PLAIN), *gradients, None, *OPTIONS)
+            _core.backward(*(arrays[x] for x in PLAIN), *OPTIONS, None, *gradients)
 
 
 def test_bits_of_bfloat16():

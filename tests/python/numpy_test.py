@@ -140,6 +140,12 @@ ERRORS = [
         'precision: must be None, "highest" or "high", got \'medium\'',
     ),
     (same, {"scale": 0}, "scale: must not be 0 (leave it out for the default), got 0"),
+    (same, {"seed": 3}, "seed: must be None without dropout, got 3"),
+    (same, {"dropout": 0, "seed": (0, 0)}, "seed: must be None without dropout, got (0, 0)"),
+    (same, {"dropout": 0.5}, "seed: must be given with dropout, got None"),
+    (same, {"scale": 1e-50}, "scale: its magnitude must be from 1e-37 to 1e37, got 1e-50"),
+    (same, {"scale": -2e37}, "scale: its magnitude must be from 1e-37 to 1e37, got -2e+37"),
+    (same, {"softcap": 1e-38}, "softcap: its magnitude must be from 1e-37 to 1e37, got 1e-38"),
     (same, {"softcap": -1}, "softcap: must be finite and not negative, got -1"),
     (lambda q: same(q.astype("int32")), {}, f"{NATIVE} int32"),
     (lambda q: same(q.astype(">f4")), {}, f"{NATIVE} >f4"),
@@ -168,6 +174,15 @@ def test_errors_name_argument_rule_and_value(make, arguments, options, text):
         ingot.attention(*arguments(q), **options)
     assert str(error.value) == text
     assert isinstance(error.value, ValueError)
+
+
+def test_the_least_and_the_largest_factors(make):
+    """Python refuses nothing that the library takes, as numbers of float32 either."""
+    q, k, v = make(1, 1, 1, 4, 4, 8)
+    for scale in (1e-37, np.float32(1e-37), -1e-37, 1e37, np.float32(-1e37)):
+        ingot.attention(q * 1e-3, k * 1e-3, v, scale=scale)
+    for softcap in (1e-37, np.float32(1e-37), 1e37, np.float32(1e37)):
+        ingot.attention(q, k, v, scale=softcap, softcap=softcap)
 
 
 def test_unknown_device(make):

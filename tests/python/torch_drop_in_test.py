@@ -90,6 +90,18 @@ def test_nothing_falls_back_silently(options, text):
         drop_in(q[:, [0, 1, 0, 1]], k, v)
 
 
+@pytest.mark.parametrize("scale", [1e-50, 1e-38, 2e37, float("nan")])
+def test_factors_are_looked_at_before_there_are_numbers(scale):
+    """As torch.compile does it, so that what it compiles has the fallback in it."""
+    q = torch.ones(1, 2, 5, 8, device="meta")
+    for function in (ingot.torch.attention, drop_in):
+        with pytest.raises(ingot.InvalidArgument, match="^scale: its magnitude must be from 1e-37"):
+            function(q, q, q, scale=scale)
+    before = ingot.torch.fallbacks()
+    drop_in(q, q, q, scale=scale, fallback="torch")
+    assert ingot.torch.fallbacks() != before
+
+
 def test_counts_of_fallbacks_are_by_reason_without_values():
     q, k, v = tensors(1, 2, 5, 8)
     for p in (1.0, 1 - 2.0**-20):

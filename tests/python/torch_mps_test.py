@@ -102,11 +102,11 @@ def test_what_the_module_checks():
     q, o, lse = metal_tensor(1, 2, 8, 16), metal_tensor(1, 2, 8, 16), metal_tensor(1, 2, 8)
     options = (0, -1, -1, 0.0, 0.0, 0, 0, "", 0)
     with pytest.raises(ingot.InvalidArgument, match="k.shape: must be"):
-        _core.forward(q, metal_tensor(1, 2, 8, 8), q, o, lse, None, *options)
+        _core.forward(q, metal_tensor(1, 2, 8, 8), q, o, lse, *options)
     with pytest.raises(ingot.InvalidArgument, match="lse: must have 3 dimensions"):
-        _core.forward(q, q, q, o, o, None, *options)
+        _core.forward(q, q, q, o, o, *options)
     with pytest.raises(ingot.InvalidArgument, match="v: must be on the device of q"):
-        _core.forward(q, q, torch.empty(1, 2, 8, 16), o, lse, None, *options)
+        _core.forward(q, q, torch.empty(1, 2, 8, 16), o, lse, *options)
     mask, lengths = metal_tensor(8, 8, dtype="bool"), metal_tensor(1, dtype="int32")
     for i, wrong, text in (
         (2, q, r"mask.dtype: must be bool \(bias adds numbers\), got float32"),
@@ -118,7 +118,7 @@ def test_what_the_module_checks():
         parts = [None, None, mask, None, lengths, 0.0, 0, 0, 0]
         parts[i] = wrong
         with pytest.raises(ingot.InvalidArgument, match=text):
-            _core.forward(q, q, q, o, lse, tuple(parts), *options)
+            _core.forward(q, q, q, o, lse, *options, tuple(parts))
     with pytest.raises(ingot.InvalidArgument, match="dtype: must be float32, float16, bfloat16"):
         metal_tensor(1, dtype="int8")
     with pytest.raises(ingot.InvalidArgument, match="buffer: must be an MTLBuffer, got 0"):
@@ -127,4 +127,4 @@ def test_what_the_module_checks():
         _core.MetalTensor(1, 0, "float32", [1, 2], [1])
     if not any(name.startswith("metal") for name, _ in ingot.devices()):
         with pytest.raises(ingot.InvalidArgument, match="device: must be one of .*metal:0"):
-            _core.forward(q, q, q, o, lse, None, *options)
+            _core.forward(q, q, q, o, lse, *options)

@@ -122,9 +122,9 @@ def test_blocks_lie_within_the_tensors(blocks):
 
 
 @pytest.mark.parametrize("at", [3, 4], ids=["scale", "softcap"])
-@pytest.mark.parametrize("factor", [1e-50, 2.0**-150, float("nan"), 1e39])
+@pytest.mark.parametrize("factor", [1e-50, 2.0**-150, 1e-38, float("nan"), 2e37, 1e39])
 @each_kind
-def test_factors_that_float32_does_not_hold(kind, factor, at):
+def test_factors_that_are_too_small_or_too_large(kind, factor, at):
     forward, backward, blocks = KINDS[kind]
     options = [*OPTIONS]
     options[at] = factor
@@ -166,6 +166,9 @@ def test_arguments_of_other_packages_say_what_is_not_there():
     for name, instead in (("dropout_p", "dropout"), ("attn_bias", "bias"), ("s_aux", "sinks")):
         with pytest.raises(ingot.InvalidArgument, match=f"{name}: must be one of .*; {instead} do"):
             ingot.torch.attention(q, k, v, **{name: None})
+    for function, more in ((ingot.torch.attention, ()), (ingot.torch.ragged_attention, ([],))):
+        with pytest.raises(ingot.InvalidArgument, match="^nothing: must be one of"):
+            function(q.numpy(), k, v, *more, nothing=1)
     with pytest.raises(ingot.InvalidArgument, match="is_causal: must be one of"):
         ingot.torch.ragged_attention(q, k, v, BLOCKS, is_causal=True)
 
