@@ -86,10 +86,9 @@ def attention(
         counts it (attention sinks: Xiao et al. 2023; s_aux of gpt-oss).
     dropout: the probability that a weight becomes 0, from 2^-16 to 1 - 2^-16, or 0; the others are
         divided by 1 - dropout. lse is as without.
-    seed: an integer or a pair (seed, offset), from 0 to 2^64 - 1, needed with dropout, None
-        without. Which weights become 0 is a function of it and of their place, the same on every
-        device (Philox: Salmon et al. 2011). For tensors of PyTorch it may be None: ingot.torch
-        draws it.
+    seed: an integer or a pair (seed, offset), from 0 to 2^64 - 1, needed with dropout. Which
+        weights become 0 is a function of it and of their place, the same on every device (Philox:
+        Salmon et al. 2011). For tensors of PyTorch it may be None: ingot.torch draws it.
     prefix_len: int32, (batch,): keys before it are visible to all queries, whatever causal says;
         window must have no left side.
     workspace_limit: bytes of memory that a pass may take to be faster; None: 1.25 GiB. What it

@@ -40,10 +40,10 @@ def parts_of(mask, bias, alibi_slopes, sinks, dropout, seed, prefix_len, draw=No
     arrays = (alibi_slopes, bias, mask, sinks, prefix_len)
     dropout = dropout_of(dropout)
     numbers = (0, 0) if seed is None else seed_pair(seed)
-    if seed is None and dropout and draw is not None:
+    if dropout and seed is None:
+        if draw is None:
+            raise InvalidArgument("seed: must be given with dropout, got None")
         numbers = draw()
-    else:
-        require_both(dropout, seed)
     if not dropout and all(x is None for x in arrays):
         return None
     return Parts(*arrays, dropout, *numbers)
@@ -57,14 +57,6 @@ def dropout_of(dropout, name="dropout"):
     if number != 0.0 and not _LEAST <= number <= 1 - _LEAST:
         raise InvalidArgument(f"{name}: must be 0 or from 2^-16 to 1 - 2^-16, got {shown(dropout)}")
     return number
-
-
-def require_both(dropout, seed):
-    """Dropout has a seed, and a seed has dropout: it would change nothing."""
-    if dropout and seed is None:
-        raise InvalidArgument("seed: must be given with dropout, got None")
-    if not dropout and seed is not None:
-        raise InvalidArgument(f"seed: must be None without dropout, got {shown(seed)}")
 
 
 def seed_pair(seed):

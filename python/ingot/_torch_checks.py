@@ -4,7 +4,7 @@ is held against everything else before an address is taken, in the fake (meta) k
 import torch
 
 from ingot._errors import InvalidArgument, Unsupported
-from ingot._parts import ELEMENTS, dropout_of, require_both
+from ingot._parts import ELEMENTS, dropout_of
 
 _DTYPES = frozenset((torch.float32, torch.float16, torch.bfloat16, torch.float64))
 _AXES = ("batch", "heads", "seqlen", "head_dim")
@@ -152,8 +152,9 @@ def parts(q, k, optional, dropout):
 
 
 def _state(state, q, dropout):
-    require_both(dropout, state)
     if state is None:
+        if dropout:
+            raise InvalidArgument("seed: must be given with dropout, got None")
         return
     if state.dtype != torch.int64 or state.shape != (2,) or state.layout is not torch.strided:
         raise InvalidArgument(

@@ -9,7 +9,7 @@ import torch
 
 from ingot import _core, _torch_checks
 from ingot._errors import InvalidArgument, Unsupported
-from ingot._parts import ELEMENTS, dropout_of, parts_of, require_both
+from ingot._parts import ELEMENTS, parts_of
 from ingot._torch_operators import (
     OPTIONS,
     autograd_kernel,
@@ -55,8 +55,9 @@ def parts_of_tensors(
     ):
         return None  # small calls notice a microsecond
     if isinstance(seed, torch.Tensor) and seed.dim() > 0:
-        require_both(dropout_of(dropout), seed)
         parts = parts_of(mask, bias, alibi_slopes, sinks, dropout, 0, prefix_len)
+        if parts is None or not parts.dropout:
+            return parts and parts._replace(seed=None)
         return parts._replace(seed=seed)
     parts = parts_of(mask, bias, alibi_slopes, sinks, dropout, seed, prefix_len, _draw)
     return parts and parts._replace(seed=_state_of(parts))

@@ -18,7 +18,7 @@ from ingot import _core
 from ingot._errors import InvalidArgument, Unsupported
 from ingot._lse_gradient import with_lse_gradient
 from ingot._options import option_values, refuse_unknown, shown
-from ingot._parts import ELEMENTS, dropout_of, require_both, seed_pair
+from ingot._parts import ELEMENTS, dropout_of, seed_pair
 
 __all__ = ["attention"]
 
@@ -70,7 +70,8 @@ def attention(
         _require_static(name, value)
     options = option_values(**given)
     words = None if seed is None else _words(seed)
-    require_both(dropout_of(dropout), seed)
+    if dropout_of(dropout) and seed is None:
+        raise InvalidArgument("seed: must be given with dropout, got None")
     arrays = [_array(name, x) for name, x in (("q", q), ("k", k), ("v", v))]
     parts = dict(zip(ELEMENTS, (alibi_slopes, bias, mask, sinks, prefix_len), strict=True))
     for name, x in parts.items():
@@ -80,7 +81,7 @@ def attention(
     parts = [None if x is None else jnp.asarray(x) for x in parts.values()]
     if alibi_slopes is not None:
         parts[0] = _without_gradient(parts[0])
-    parts.append(words)
+    parts.append(words if call.dropout else None)
     arrays = iter(_on_the_same_axes([*arrays, *(x for x in parts if x is not None)]))
     q, k, v = next(arrays), next(arrays), next(arrays)
     return _attention(call, q, k, v, tuple(x if x is None else next(arrays) for x in parts))

@@ -108,14 +108,6 @@ def test_a_seed_may_be_an_array_that_is_traced(name):
     np.testing.assert_array_equal(ingot.jax.attention(*arrays, dropout=0.5, seed=numbers), want)
 
 
-def test_seeds_without_dropout():
-    arrays = [jnp.asarray(x) for x in ARRAYS.values()]
-    call = lambda seed: ingot.jax.attention(*arrays, seed=seed)  # noqa: E731
-    for function, seed in ((call, 3), (call, jax.random.key(9)), (jax.jit(call), jnp.array([1]))):
-        with pytest.raises(ingot.InvalidArgument, match="^seed: must be None without dropout, got"):
-            function(seed)
-
-
 def test_keys_of_jax_are_seeds():
     arrays = [jnp.array(x) for x in ARRAYS.values()]
     draw = jax.jit(lambda key: ingot.jax.attention(*arrays, dropout=0.5, seed=key))
