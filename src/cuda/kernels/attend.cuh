@@ -3,7 +3,7 @@
 // teams of one warp.
 #pragma once
 
-#include "cuda/kernels/parts.cuh"
+#include "cuda/kernels/pairs.cuh"
 #include "cuda/kernels/product.cuh"
 
 namespace ingot {

@@ -2,7 +2,7 @@
 // subtract from scores: a number each per query. A warp takes a row.
 #pragma once
 
-#include "cuda/kernels/parts.cuh"
+#include "cuda/kernels/pairs.cuh"
 #include "cuda/kernels/row_sum.cuh"
 #include "cuda/kernels/tile.cuh"
 

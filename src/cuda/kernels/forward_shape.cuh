@@ -4,8 +4,8 @@
 
 #include "algorithm/score.h"
 #include "cuda/kernels/barrier.cuh"
+#include "cuda/kernels/pairs.cuh"
 #include "cuda/kernels/params.h"
-#include "cuda/kernels/parts.cuh"
 
 namespace ingot {
 

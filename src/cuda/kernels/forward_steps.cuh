@@ -5,7 +5,7 @@
 #include "cuda/kernels/barrier.cuh"
 #include "cuda/kernels/forward_shape.cuh"
 #include "cuda/kernels/forward_store.cuh"
-#include "cuda/kernels/parts.cuh"
+#include "cuda/kernels/pairs.cuh"
 #include "cuda/kernels/softmax.cuh"
 #include "cuda/kernels/terms.cuh"
 #include "cuda/kernels/tma.cuh"

@@ -195,7 +195,7 @@ INGOT_FN void transform(float (&s)[Count], const Scale& scale, const ScoreParams
   }
 }
 
-// An accumulator as a fragment (parts.cuh); rows count from this thread's first.
+// An accumulator as a fragment (pairs.cuh); rows count from this thread's first.
 template <int Count>
 struct AccumulatorFragment {
   static constexpr int rows = 2, cols = Count / 2;
