@@ -122,6 +122,36 @@ TEST(MetalPlan, FewRowsWithManyKeysSplitThem) {
   EXPECT_EQ(plan_metal(problem_of(512, 512, 64), caps, "metal:0").forward.workspace_bytes, 0U);
 }
 
+TEST(MetalPlan, SplitsReachAllKeysThatAPrefixMayShow) {
+  Problem p = problem_of(1, 8192, 64);
+  p.causal = Causal::top_left;  // the row sees one key
+  EXPECT_FALSE(forward_of(plan_metal(p, device_of_family(9), "metal:0")).combine);
+  p.parts.prefix = true;
+  const Plan plan = plan_metal(p, device_of_family(9), "metal:0");
+  const ForwardDetail& detail = forward_of(plan);
+  ASSERT_TRUE(detail.combine);
+  EXPECT_GE(detail.splits * detail.split_length, 8192);
+}
+
+TEST(MetalPlan, PartsAreCompiledInWhereTheyAreOn) {
+  Problem p = problem_of(100, 100, 64);
+  const Plan plain = plan_metal(p, device_of_family(7), "metal:0");
+  EXPECT_EQ(plain.backward.kernels.size(), 3U);
+  EXPECT_NE(source_of(plain, Pass::forward).find("bool bias = false;"), std::string::npos);
+  p.parts.bias = p.parts.sinks = true;
+  p.parts.bias_shape = {1, 4, 1, 100};
+  p.parts.bias_dtype = Dtype::bf16;
+  const Plan plan = plan_metal(p, device_of_family(7), "metal:0");
+  const Config& forward = forward_of(plan).main.config;
+  EXPECT_TRUE(forward.bias && forward.sinks);
+  EXPECT_FALSE(forward.mask || forward.dropout || forward.alibi || forward.prefix);
+  EXPECT_EQ(forward.bias_type.name, "ushort");
+  const auto& backward = dynamic_cast<const BackwardDetail&>(*plan.backward.detail);
+  ASSERT_TRUE(backward.dbias && backward.dsinks);
+  EXPECT_EQ(backward.dbias->grid, (std::array<std::int64_t, 3>{4, 1, 4}));
+  EXPECT_EQ(backward.dsinks->grid, (std::array<std::int64_t, 3>{4, 1, 1}));
+}
+
 TEST(MetalPlan, SourceHoldsEveryKernelOfAPass) {
   const Plan plan = plan_metal(problem_of(1, 8192, 64), device_of_family(7), "metal:0");
   const std::string forward = source_of(plan, Pass::forward);

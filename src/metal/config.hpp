@@ -27,11 +27,14 @@ struct Config {
   // In memory: float, half, bfloat, or ushort for the bits of a bfloat where the GPU has none.
   TypeName q_type{"float"}, k_type{"float"}, v_type{"float"}, o_type{"float"};
   TypeName dout_type{"float"}, dq_type{"float"}, dk_type{"float"}, dv_type{"float"};
+  TypeName bias_type{"float"}, dbias_type{"float"};
+  TypeName sinks_type{"float"}, dsinks_type{"float"};
   // Operands of the matrix operations in registers: S = Q K^T, O = P V, dP = dO V^T, dQ = dS K.
   TypeName qk_reg{"float"}, pv_reg{"float"}, dp_reg{"float"}, ds_reg{"float"};
 
   bool masked = false;  ///< causal or window: blocks on the boundary are tested per pair
   bool softcap = false;
+  bool alibi = false, bias = false, mask = false, prefix = false, sinks = false, dropout = false;
   bool has_lse = true;    ///< lse is wanted
   bool stage_rhs = true;  ///< right-hand operands pass through threadgroup memory
   bool cache_lhs = true;  ///< Q (K and V in backward_dkv) stays in registers
@@ -52,8 +55,12 @@ struct Config {
     f("simdgroups", simdgroups), f("rows_per_simdgroup", rows_per_simdgroup), f("panel", panel);
     f("q_type", q_type), f("k_type", k_type), f("v_type", v_type), f("o_type", o_type);
     f("dout_type", dout_type), f("dq_type", dq_type), f("dk_type", dk_type), f("dv_type", dv_type);
+    f("bias_type", bias_type), f("dbias_type", dbias_type);
+    f("sinks_type", sinks_type), f("dsinks_type", dsinks_type);
     f("qk_reg", qk_reg), f("pv_reg", pv_reg), f("dp_reg", dp_reg), f("ds_reg", ds_reg);
     f("masked", masked), f("softcap", softcap), f("has_lse", has_lse);
+    f("alibi", alibi), f("bias", bias), f("mask", mask), f("prefix", prefix);
+    f("sinks", sinks), f("dropout", dropout);
     f("stage_rhs", stage_rhs), f("cache_lhs", cache_lhs), f("cache_dout", cache_dout);
     f("q_strided", q_strided), f("k_strided", k_strided), f("v_strided", v_strided);
     f("o_strided", o_strided), f("dout_strided", dout_strided), f("dq_strided", dq_strided);

@@ -4,7 +4,9 @@
 #include <cmath>
 #include <initializer_list>
 
+#include "algorithm/scaled_softmax.h"
 #include "algorithm/score.h"
+#include "core/operands.hpp"
 #include "metal/tuning.hpp"
 
 namespace ingot::metal {
@@ -24,6 +26,24 @@ StrideParams strides_of(const ConstTensor& tensor) {
 ScoreParams score_params(const Problem& p) {
   return make_score_params(p.scale, p.softcap, p.seqlen_q, p.seqlen_k, static_cast<int>(p.causal),
                            p.window_left, p.window_right);
+}
+
+PartStrides part_strides(const ConstTensor& tensor) {
+  const Strides& s = tensor.stride;
+  return {s[0], s[1], s[2], s[3]};
+}
+
+PartParams part_params(const Problem& p, const PartInputs& inputs) {
+  PartParams params{};
+  params.alibi_slopes = part_strides(inputs.alibi_slopes);
+  params.bias = part_strides(inputs.bias);
+  if (p.parts.bias_shape[3] == 1) params.bias.col = 0;  // settled() leaves 1 there
+  params.mask = part_strides(inputs.mask);
+  params.sinks = part_strides(inputs.sinks);
+  params.prefix_len = part_strides(inputs.prefix_len);
+  params.position_shift = position_shift(static_cast<int>(p.causal), p.seqlen_q, p.seqlen_k);
+  params.dropout = make_dropout_params(p.parts.dropout, inputs.dropout_seed, inputs.dropout_offset);
+  return params;
 }
 
 bool is_strided(const Operand& x) { return x.extent[3] > 1 && x.stride[3] != 1; }
@@ -94,7 +114,9 @@ Config specialise(Config c, const BackwardOperands& x) {
   }
   c.o_strided = false;
   c.v_strided = is_strided(x.v);
-  if (c.kernel == "backward_dq") {
+  if (c.kernel == "backward_dbias") {
+    c.unit_bytes = alignment_of({&x.q, &x.k, &x.v, &x.dout});
+  } else if (c.kernel == "backward_dq") {
     c.dq_strided = is_strided(x.dq);
     c.unit_bytes = alignment_of({&x.q, &x.k, &x.v, &x.dout, &x.dq});
   } else {
@@ -116,6 +138,7 @@ ForwardParams forward_params(const Problem& p, const ForwardArgs& args,
   params.group = static_cast<std::int32_t>(p.num_heads / p.num_heads_kv);
   params.splits = static_cast<std::int32_t>(detail.splits);
   params.row_blocks = static_cast<std::int32_t>(detail.row_blocks);
+  params.parts = part_params(p, args.parts);
   return params;
 }
 
@@ -126,7 +149,8 @@ CombineParams combine_params(const Problem& p, const ForwardArgs& args,
   params.seqlen_q = p.seqlen_q;
   params.num_heads = static_cast<std::int32_t>(p.num_heads);
   params.splits = static_cast<std::int32_t>(detail.splits);
-  params.factor = p.softcap > 0.0F ? p.softcap : std::fabs(p.scale);
+  const bool natural = p.parts.alibi || p.parts.bias || p.parts.sinks;  // adds_to_scores
+  params.factor = natural ? 1.0F : p.softcap > 0.0F ? p.softcap : std::fabs(p.scale);
   return params;
 }
 
@@ -143,6 +167,12 @@ BackwardParams backward_params(const Problem& p, const BackwardArgs& args) {
   params.group = static_cast<std::int32_t>(p.num_heads / p.num_heads_kv);
   params.has_dk = args.dk.data != nullptr;
   params.has_dv = args.dv.data != nullptr;
+  params.parts = part_params(p, args.parts);
+  params.dbias = strides_of(args.dbias);
+  const Shape& shape = p.parts.bias_shape;
+  params.bias_shape = {shape[0], shape[1], shape[2], shape[3]};
+  params.dsinks_step = args.dsinks.stride[1];
+  params.batch = p.batch;
   return params;
 }
 

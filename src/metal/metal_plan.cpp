@@ -19,8 +19,11 @@ std::size_t round_up(std::size_t bytes) { return (bytes + alignment - 1) / align
 std::size_t floats(std::int64_t count) { return static_cast<std::size_t>(count) * sizeof(float); }
 
 bool has(const Problem& p, Dtype dtype) {
+  const Parts& parts = p.parts;
   const Dtype dtypes[] = {p.q, p.k, p.v, p.o, p.dout, p.dq, p.dk, p.dv};
-  return std::ranges::find(dtypes, dtype) != std::end(dtypes);
+  return std::ranges::find(dtypes, dtype) != std::end(dtypes) ||
+         (parts.bias && (parts.bias_dtype == dtype || parts.dbias_dtype == dtype)) ||
+         (parts.sinks && (parts.sinks_dtype == dtype || parts.dsinks_dtype == dtype));
 }
 
 [[noreturn]] void refuse(const std::string& what) {
@@ -28,7 +31,6 @@ bool has(const Problem& p, Dtype dtype) {
 }
 
 void refuse_unsupported(const Problem& p, const DeviceCaps& caps, const std::string& device_name) {
-  require_no_parts(p, device_name);
   const std::string system = "macOS " + std::to_string(caps.os_major);
   if (caps.os_major < oldest_macos) {
     refuse(system + ": device " + device_name + " needs macOS " + std::to_string(oldest_macos) +
@@ -108,6 +110,8 @@ PassPlan plan_backward(const Problem& problem, const DeviceCaps& caps) {
   detail->delta = launch_of(choice.delta);
   detail->dq = launch_of(choice.dq);
   detail->dkv = launch_of(choice.dkv);
+  if (choice.dbias) detail->dbias = launch_of(*choice.dbias);
+  if (choice.dsinks) detail->dsinks = launch_of(*choice.dsinks);
 
   PassPlan pass;
   pass.config = summary_of(choice.dkv.config, 1);
@@ -116,6 +120,9 @@ PassPlan plan_backward(const Problem& problem, const DeviceCaps& caps) {
   pass.why = std::move(choice.why);
   for (const Launch* launch : {&detail->delta, &detail->dq, &detail->dkv}) {
     pass.kernels.push_back(describe(*launch));
+  }
+  for (const std::optional<Launch>* launch : {&detail->dbias, &detail->dsinks}) {
+    if (launch->has_value()) pass.kernels.push_back(describe(**launch));
   }
   pass.detail = std::move(detail);
   return pass;

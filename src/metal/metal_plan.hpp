@@ -32,6 +32,7 @@ struct ForwardDetail : PassDetail {
 
 struct BackwardDetail : PassDetail {
   Launch delta, dq, dkv;
+  std::optional<Launch> dbias, dsinks;  ///< where there is a bias, where there are sinks
 };
 
 /// Throws Error(unsupported) where the device cannot run the problem, and says why.

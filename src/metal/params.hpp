@@ -4,7 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "algorithm/params.h"
+#include "algorithm/variant.h"
 
 namespace ingot::metal {
 
@@ -21,6 +21,7 @@ struct ForwardParams {
   std::int32_t group;
   std::int32_t splits;
   std::int32_t row_blocks;
+  PartParams parts;
 };
 
 struct CombineParams {
@@ -40,11 +41,16 @@ struct BackwardParams {
   std::int32_t num_heads;
   std::int32_t group;
   std::int32_t has_dk, has_dv;
+  PartParams parts;
+  StrideParams dbias, bias_shape;
+  std::int64_t dsinks_step;
+  std::int64_t batch;
 };
 
 static_assert(sizeof(ScoreParams) == 40);
-static_assert(sizeof(ForwardParams) == 224);
+static_assert(sizeof(PartParams) == 192);
+static_assert(sizeof(ForwardParams) == 416);
 static_assert(sizeof(CombineParams) == 88);
-static_assert(sizeof(BackwardParams) == 376);
+static_assert(sizeof(BackwardParams) == 648);
 
 }  // namespace ingot::metal

@@ -85,6 +85,11 @@ ScoreParams score_params(const Problem& p) {
                            p.window_left, p.window_right);
 }
 
+/// Keys that some row may see end here; how long prefixes are, a call says.
+std::int64_t seen_end(const Problem& p) {
+  return p.parts.prefix ? p.seqlen_k : col_end(score_params(p), p.seqlen_q - 1);
+}
+
 bool half_registers(const Config& c) { return bytes_of(c.qk_reg) == 2 && bytes_of(c.pv_reg) == 2; }
 
 Config base_config(const Problem& p, const DeviceCaps& caps) {
@@ -103,6 +108,7 @@ Config base_config(const Problem& p, const DeviceCaps& caps) {
   c.panel = half_registers(c) ? 4 : 2;  // 16 bytes a thread and row
   c.masked = is_masked(score_params(p));
   c.softcap = p.softcap != 0;
+  set_parts(c, p, caps.family);
   return c;
 }
 
@@ -209,8 +215,7 @@ void choose_decode(const Problem& p, const DeviceCaps& caps, ForwardChoice& choi
       p.batch * p.num_heads_kv * choice.row_blocks * (wide ? c.simdgroups : 1), 1);
   const std::int64_t wanted = std::max<std::int64_t>(cores * simdgroups_per_core / pieces, 2);
   const ScoreParams score = score_params(p);
-  const std::int64_t visible =
-      col_end(score, p.seqlen_q - 1) - col_begin(score, 0) / c.block_n * c.block_n;
+  const std::int64_t visible = seen_end(p) - col_begin(score, 0) / c.block_n * c.block_n;
   const std::int64_t length =
       round_up(std::max(ceil_div(visible, wanted), shortest_split), c.block_n);
   choice.split_length = length;
@@ -231,6 +236,17 @@ void choose_decode(const Problem& p, const DeviceCaps& caps, ForwardChoice& choi
 }
 
 }  // namespace
+
+void set_parts(Config& c, const Problem& p, int family) {
+  c.alibi = p.parts.alibi;
+  c.bias = p.parts.bias;
+  c.mask = p.parts.mask;
+  c.prefix = p.parts.prefix;
+  c.sinks = p.parts.sinks;
+  c.dropout = p.parts.dropout > 0.0F;
+  if (c.bias) c.bias_type = memory_type(p.parts.bias_dtype, family);
+  if (c.sinks) c.sinks_type = memory_type(p.parts.sinks_dtype, family);
+}
 
 TypeName memory_type(Dtype dtype, int family) {
   if (dtype == Dtype::f32) return {"float"};
@@ -281,8 +297,7 @@ ForwardChoice choose_forward(const Problem& p, const DeviceCaps& caps) {
   Config& c = choice.config;
   c = base_config(p, caps);
   const ScoreParams score = score_params(p);
-  const std::int64_t visible =
-      p.seqlen_q == 0 ? 0 : col_end(score, p.seqlen_q - 1) - col_begin(score, 0);
+  const std::int64_t visible = p.seqlen_q == 0 ? 0 : seen_end(p) - col_begin(score, 0);
   if (p.seqlen_q <= decode_rows && visible >= shortest_decode) {
     choose_decode(p, caps, choice);
   } else {

@@ -37,6 +37,9 @@ ForwardChoice choose_forward(const Problem& problem, const DeviceCaps& caps);
 /// memory aligned to 16 bytes.
 Config specialise_access(Config config, std::int64_t unit_bytes);
 
+/// Sets what Config says of the parts that are on.
+void set_parts(Config& config, const Problem& problem, int family);
+
 /// "half" of Dtype::f16 and so on, in memory; before family 9 a bf16 is its bits, "ushort".
 TypeName memory_type(Dtype dtype, int family);
 

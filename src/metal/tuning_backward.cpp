@@ -154,6 +154,7 @@ Config product_config(const Problem& p, const DeviceCaps& caps, std::string_view
       is_masked(make_score_params(p.scale, p.softcap, p.seqlen_q, p.seqlen_k,
                                   static_cast<int>(p.causal), p.window_left, p.window_right));
   c.softcap = p.softcap != 0;
+  set_parts(c, p, caps.family);
   set_types(c, p, caps.family);
   const bool narrow = bytes_of(c.qk_reg) == 2 && bytes_of(c.dp_reg) == 2;
   const Table table = table_of(kernel == "backward_dkv", caps.family < 9, narrow);
@@ -168,6 +169,8 @@ Config delta_config(const Problem& p, const DeviceCaps& caps) {
   c.head_dim = p.head_dim;
   c.head_dim_v = p.head_dim_v;
   c.softcap = p.softcap != 0;
+  set_parts(c, p, caps.family);
+  c.dropout = false;  // delta has it by o
   c.q_type = memory_type(p.q, caps.family);
   c.k_type = memory_type(p.k, caps.family);
   c.o_type = memory_type(p.o, caps.family);
@@ -175,6 +178,42 @@ Config delta_config(const Problem& p, const DeviceCaps& caps) {
   c.simdgroups = 8;
   c.block_m = 4 * c.simdgroups;  // eight threads a row
   return c;
+}
+
+/// A threadgroup makes 8 rows of 32 cols of dbias, all rows or cols where it has one for all.
+BackwardKernel dbias_kernel(const Problem& p, const DeviceCaps& caps) {
+  Config c = product_config(p, caps, "backward_dq");
+  BackwardKernel kernel;
+  Config& own = kernel.config;
+  own.kernel = "backward_dbias";
+  own.family = c.family;
+  own.head_dim = c.head_dim, own.head_dim_v = c.head_dim_v;
+  own.masked = c.masked, own.softcap = c.softcap;
+  own.q_type = c.q_type, own.k_type = c.k_type, own.v_type = c.v_type;
+  own.dout_type = c.dout_type;
+  set_parts(own, p, caps.family);
+  own.dbias_type = memory_type(p.parts.dbias_dtype, caps.family);
+  own.block_m = own.simdgroups = 8;
+  own.block_n = 32;
+  const auto& shape = p.parts.bias_shape;
+  kernel.grid = {ceil_div(shape[3], own.block_n), ceil_div(shape[2], own.block_m),
+                 shape[0] * shape[1]};
+  kernel.threads = 32 * own.simdgroups;
+  return kernel;
+}
+
+BackwardKernel dsinks_kernel(const Problem& p, const DeviceCaps& caps) {
+  BackwardKernel kernel;
+  Config& own = kernel.config;
+  own.kernel = "backward_dsinks";
+  own.family = family_name(caps.family);
+  own.sinks = true;
+  own.sinks_type = memory_type(p.parts.sinks_dtype, caps.family);
+  own.dsinks_type = memory_type(p.parts.dsinks_dtype, caps.family);
+  own.simdgroups = 8;
+  kernel.grid = {p.num_heads, 1, 1};
+  kernel.threads = 32 * own.simdgroups;
+  return kernel;
 }
 
 /// Columns of a slab of a result, and those of them that one simdgroup owns; see
@@ -280,6 +319,8 @@ BackwardChoice choose_backward(const Problem& p, const DeviceCaps& caps) {
   choice.delta = backward_kernel(delta_config(p, caps), p);
   choice.dq = backward_kernel(product_config(p, caps, "backward_dq"), p);
   choice.dkv = backward_kernel(product_config(p, caps, "backward_dkv"), p);
+  if (p.parts.bias) choice.dbias = dbias_kernel(p, caps);
+  if (p.parts.sinks) choice.dsinks = dsinks_kernel(p, caps);
   choice.why.push_back(describe(choice.dq.config));
   choice.why.push_back(describe(choice.dkv.config));
   return choice;

@@ -4,6 +4,7 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -24,7 +25,8 @@ struct BackwardKernel {
 /// delta runs first; dq and dkv need its result and not each other.
 struct BackwardChoice {
   BackwardKernel delta, dq, dkv;
-  std::vector<std::string> why;  ///< one sentence a decision
+  std::optional<BackwardKernel> dbias, dsinks;  ///< where there is a bias, where there are sinks
+  std::vector<std::string> why;                 ///< one sentence a decision
 };
 
 /// Any head_dim from 1 to 1024, f32, f16 and bf16 in any mixture; the caller has refused the rest.

@@ -11,6 +11,11 @@
 
 #include "algorithm/params.h"
 
+// An unsigned number of 64 bits; a compiler that has no long long defines it first.
+#ifndef INGOT_BITS_64
+#define INGOT_BITS_64 unsigned long long
+#endif
+
 namespace INGOT_NAMESPACE {
 
 struct DropoutParams {
@@ -19,8 +24,8 @@ struct DropoutParams {
   float factor;        // of the weights that stay
 };
 
-INGOT_FN DropoutParams make_dropout_params(float probability, unsigned long long seed,
-                                           unsigned long long offset) {
+INGOT_FN DropoutParams make_dropout_params(float probability, INGOT_BITS_64 seed,
+                                           INGOT_BITS_64 offset) {
   DropoutParams p;
   p.seed_low = static_cast<unsigned>(seed);
   p.seed_high = static_cast<unsigned>(seed >> 32) ^ static_cast<unsigned>(offset >> 32);

@@ -28,6 +28,18 @@ Problem problem_of(std::int64_t head_dim, Dtype dtype, bool few_rows, bool varia
   return p;
 }
 
+/// With all parts on, or with those alone that leave scores as they are.
+Problem with_parts(Problem p, bool all) {
+  p.parts.mask = true;
+  p.parts.dropout = 0.25F;
+  if (!all) return p;
+  p.parts.alibi = p.parts.bias = p.parts.sinks = p.parts.prefix = true;
+  p.parts.bias_shape = {1, p.num_heads, p.seqlen_q, p.seqlen_k};
+  p.parts.bias_dtype = p.parts.dbias_dtype = p.q;
+  p.parts.sinks_dtype = p.parts.dsinks_dtype = p.q;
+  return p;
+}
+
 /// The Config of a kernel and the same for the most awkward layout.
 std::vector<Config> layouts_of(const Launch& launch) {
   Config awkward = launch.config;
@@ -65,6 +77,9 @@ void add_all(Writer& writer, const DeviceCaps& caps, const Problem& problem) {
   writer.add(forward.main);
   if (forward.combine) writer.add(*forward.combine);
   for (const Launch* launch : {&backward.delta, &backward.dq, &backward.dkv}) writer.add(*launch);
+  for (const std::optional<Launch>* launch : {&backward.dbias, &backward.dsinks}) {
+    if (launch->has_value()) writer.add(**launch);
+  }
 }
 
 int write_kernels(const std::filesystem::path& folder) {
@@ -76,7 +91,9 @@ int write_kernels(const std::filesystem::path& folder) {
     for (const std::int64_t head_dim : {20, 64, 96, 128, 256, 512}) {
       for (const Dtype dtype : {Dtype::f32, Dtype::f16, Dtype::bf16}) {
         const bool variants = head_dim % 64 == 0 && dtype != Dtype::f16;
-        add_all(writer, caps, problem_of(head_dim, dtype, dtype == Dtype::bf16, variants));
+        const Problem problem = problem_of(head_dim, dtype, dtype == Dtype::bf16, variants);
+        add_all(writer, caps, problem);
+        if (head_dim % 64 == 0) add_all(writer, caps, with_parts(problem, head_dim != 128));
       }
     }
   }

@@ -42,6 +42,8 @@ class Call {
   void bind_output(int index, const char* name, const Tensor& tensor, const View& view);
   /// For an index whose kernel argument is not looked at.
   void bind_nothing(int index);
+  /// For one that the kernel could not write: some buffer that is bound already.
+  void bind_unread(int index) { bindings_[index] = {bindings_[1].buffer, 0}; }
   /// Workspace of the call: the caller's slice or address (the pages around it are mapped), or,
   /// without one, the pool's. Throws Error(invalid_argument) for memory that the GPU cannot have.
   void take_workspace(std::span<std::byte> given, std::size_t bytes);
@@ -72,7 +74,7 @@ class Call {
   void run_and_wait();
   void run_with_handler(NS::SharedPtr<MTL::CommandBuffer> commands, bool commit);
 
-  static constexpr int binding_count = 13;
+  static constexpr int binding_count = 20;
 
   Device& device_;
   const Submission submission_;

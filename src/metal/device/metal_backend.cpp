@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "core/error.hpp"
+#include "core/operands.hpp"
 #include "metal/device/call.hpp"
 #include "metal/metal_arguments.hpp"
 #include "metal/metal_plan.hpp"
@@ -26,6 +27,9 @@ enum Index : int {
   dv = 10,
   partial_o = 11,
   partial_sums = 12,
+  first_part = 13,  // as in for_each_part_input
+  dbias = 18,
+  dsinks = 19,
 };
 
 View view_of(const Operand& x) { return {x.extent, x.stride, x.element_bytes}; }
@@ -77,6 +81,7 @@ class MetalBackend final : public Backend {
     } else {
       call.bind_nothing(lse);
     }
+    bind_parts(call, plan.problem, args.parts);
     bind_partials(call, plan.forward, args.workspace, detail);
     add(call, detail.main, specialise(detail.main.config, x),
         forward_params(plan.problem, args, detail), false);
@@ -93,6 +98,7 @@ class MetalBackend final : public Backend {
     const auto& detail = dynamic_cast<const BackwardDetail&>(*plan.backward.detail);
     BackwardOperands x = operands_of(plan.problem, args);
     bind_inputs(call, args, plan.problem, x);
+    bind_parts(call, plan.problem, args.parts);
     call.take_workspace(args.workspace, plan.backward.workspace_bytes);
     call.bind_workspace(delta, 0);
     bind_gradient(call, dq, "dq", args.dq, x.dq);
@@ -105,6 +111,18 @@ class MetalBackend final : public Backend {
     if (rows) add(call, detail.dq, specialise(detail.dq.config, x), params, true);
     // Where dq runs, it has waited for delta; these two can run at the same time.
     if (keys) add(call, detail.dkv, specialise(detail.dkv.config, x), params, !rows);
+    bool waits = !rows && !keys;
+    if (args.dbias.data != nullptr) {
+      bind_part(call, dbias, "dbias", args.dbias, plan.problem.parts.bias_shape,
+                plan.problem.parts.dbias_dtype);
+      add(call, *detail.dbias, specialise(detail.dbias->config, x), params, waits);
+      waits = false;
+    }
+    if (args.dsinks.data != nullptr) {
+      bind_part(call, dsinks, "dsinks", args.dsinks, sinks_shape(plan.problem),
+                plan.problem.parts.dsinks_dtype);
+      add(call, *detail.dsinks, detail.dsinks->config, params, waits);
+    }
     call.submit();
   }
 
@@ -119,6 +137,28 @@ class MetalBackend final : public Backend {
                        Operand& x) {
     call.bind_output(index, argument, tensor, view_of(x));
     x.address = call.address(index);
+  }
+
+  void bind_parts(Call& call, const Problem& problem, const PartInputs& inputs) const {
+    if (inputs.dropout_state != nullptr) {
+      throw Error(Code::invalid_argument, "dropout_state: must be NULL, device " + name_ +
+                                              " takes dropout_seed and dropout_offset");
+    }
+    int index = first_part;
+    for_each_part_input(problem, inputs, [&](const OperandInfo& info, const ConstTensor& tensor) {
+      if (info.is_on) {
+        call.bind_input(index, info.name, tensor,
+                        {info.shape, tensor.stride, size_bytes(info.dtype)});
+      } else {
+        call.bind_unread(index);
+      }
+      ++index;
+    });
+  }
+
+  static void bind_part(Call& call, int index, const char* argument, const Tensor& tensor,
+                        const Shape& shape, Dtype dtype) {
+    call.bind_output(index, argument, tensor, {shape, tensor.stride, size_bytes(dtype)});
   }
 
   static void bind_inputs(Call& call, const BackwardArgs& args, const Problem& problem,

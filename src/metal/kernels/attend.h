@@ -1,28 +1,9 @@
 // One step of the forward pass, for one simdgroup: S = Q K^T, the online softmax, O += P V.
 #pragma once
 #include "metal/kernels/copy.h"
-#include "metal/kernels/params.h"
-
-#include "algorithm/scaled_softmax.h"
-#include "algorithm/score.h"
+#include "metal/kernels/pairs.h"
 
 namespace ingot {
-
-/// Keys from `col` on; `cols` of them are there, perhaps more than the block has.
-struct KeyBlock {
-  Index col;
-  int cols;
-};
-
-/// Where the query rows of a simdgroup stand. packed: the rows of all heads that share keys, one
-/// head after the other.
-template <bool packed>
-struct Positions {
-  Index first;
-  int head_rows;  // seqlen_q
-
-  Index at(int row) const { return packed ? (first + row) % head_rows : first + row; }
-};
 
 /// Q: in registers for the whole kernel, or read again for every block of keys.
 template <class Config, class X, bool cached>
@@ -133,41 +114,23 @@ struct ValueStep {
   }
 };
 
-/// Dot products to scores that lack `outer_factor`; -inf if a pair is masked or no key is there.
-template <class Config, int row_tiles, int key_tiles, bool edge, bool packed>
-inline void make_scores(thread Tile<float>* S, ScoreParams score, ScoreFactors factors,
-                        Positions<packed> positions, KeyBlock block, Lane lane) {
-  const bool negative = score.scale < 0.0f;
-  INGOT_UNROLL for (int i = 0; i < row_tiles; ++i) {
-    const Index row = positions.at(8 * i + lane.row);
-    INGOT_UNROLL for (int c = 0; c < key_tiles; ++c) {
-      INGOT_UNROLL for (int e = 0; e < 2; ++e) {
-        float x = S[i * key_tiles + c].thread_elements()[e];
-        if constexpr (Config::softcap) {
-          x = tanh_(x * factors.inner);
-        } else {
-          x = negative ? -x : x;
-        }
-        if constexpr (edge) {
-          const int col = 8 * c + lane.col + e;
-          const bool seen =
-              col < block.cols && (!Config::masked || visible(score, row, block.col + col));
-          x = seen ? x : minus_infinity();
-        }
-        S[i * key_tiles + c].thread_elements()[e] = x;
-      }
-    }
-  }
-}
-
 /// The softmax of row_tiles * 8 rows so far. row_sum holds the thread's own share of a row.
 template <int row_tiles>
 struct RowState {
   ScaledSoftmax<float> row[row_tiles];
 
-  void start() {
-    INGOT_UNROLL for (int i = 0; i < row_tiles; ++i) row[i] =
-        ScaledSoftmax<float>{minus_infinity(), 0};
+  /// owner: among those who share the rows' keys, the one who counts their sinks.
+  template <class Config, bool packed>
+  void start(Pairs<Config, packed> pairs, Lane lane, bool is_first_split, bool owner) {
+    INGOT_UNROLL for (int i = 0; i < row_tiles; ++i) {
+      row[i] = ScaledSoftmax<float>{minus_infinity(), 0};
+      if constexpr (Config::sinks) {
+        if (!is_first_split) continue;
+        row[i].row_max = pairs.head_of(8 * i + lane.row).sink();
+        const bool counts = owner && lane.col == 0 && row[i].row_max != minus_infinity();
+        row[i].row_sum = counts ? 1.0f : 0.0f;
+      }
+    }
   }
 
   /// Of row tile i of S.
@@ -183,8 +146,9 @@ struct RowState {
 
   /// P = exp2(factor_log2 * (S - max)), where `highest` is the maximum of the row. Returns what O
   /// so far is to be multiplied by.
-  template <int key_tiles, class R>
-  float update(thread Tile<float>* S, thread Tile<R>* P, int i, float highest, float factor_log2) {
+  template <int key_tiles, class R, class AnyPairs>
+  float update(thread Tile<float>* S, thread Tile<R>* P, int i, float highest, float factor_log2,
+               AnyPairs pairs, KeyBlock block, Lane lane) {
     const float correction = row[i].raise_max(highest, factor_log2);
     float offset = row[i].offset() * factor_log2;
     if (metal::abs(offset) >= large_exponent()) {
@@ -196,11 +160,15 @@ struct RowState {
       offset = 0.0f;
     }
     INGOT_UNROLL for (int c = 0; c < key_tiles; ++c) {
+      float p[2];
       INGOT_UNROLL for (int e = 0; e < 2; ++e) {
         const float s = S[i * key_tiles + c].thread_elements()[e];
-        const float p = exp2_(metal::fma(s, factor_log2, -offset));
-        row[i].row_sum += p;
-        P[i * key_tiles + c].thread_elements()[e] = R(p);
+        p[e] = exp2_(metal::fma(s, factor_log2, -offset));
+        row[i].row_sum += p[e];
+      }
+      pairs.drop(p, 8 * i + lane.row, block.col + 8 * c + lane.col);
+      INGOT_UNROLL for (int e = 0; e < 2; ++e) {
+        P[i * key_tiles + c].thread_elements()[e] = R(p[e]);
       }
     }
     return correction;
@@ -246,6 +214,17 @@ inline void rescale(thread Tile<float>* O, const thread float* correction) {
     INGOT_UNROLL for (int t = 0; t < value_tiles; ++t) {
       O[i * value_tiles + t].thread_elements()[0] *= correction[i];
       O[i * value_tiles + t].thread_elements()[1] *= correction[i];
+    }
+  }
+}
+
+/// O times the factor of the weights that dropout leaves.
+template <class Config, int tiles>
+inline void multiply_kept(thread Tile<float>* O, HeadParts<Config> parts) {
+  if constexpr (Config::dropout) {
+    INGOT_UNROLL for (int t = 0; t < tiles; ++t) {
+      O[t].thread_elements()[0] *= parts.kept_factor();
+      O[t].thread_elements()[1] *= parts.kept_factor();
     }
   }
 }

@@ -36,6 +36,7 @@ struct KeyGradient {
   Result<Config, dim_v> dV;
   int key;  // the thread's first
   ScoreParams score;
+  typename BandOf<Config>::type band;
   ScoreFactors factors;
   Slots slots;
   Worker worker;
@@ -44,14 +45,22 @@ struct KeyGradient {
     return row + 8 * (worker.split * own_tiles + c) + worker.lane.col + e;
   }
   template <bool edge>
-  bool seen(int i, int row) const {
-    if constexpr (!edge) return true;
-    return row < score.seqlen_q && (!Config::masked || visible(score, row, key + 8 * i));
+  bool seen(int i, int row, RowParts<Config> parts) const {
+    if constexpr (edge) {
+      if (row >= score.seqlen_q) return false;
+      if (Config::masked && !visible(band, row, key + 8 * i)) return false;
+    }
+    return parts.shows(col_of(i));
+  }
+  /// Keys that are not there count as the last that is.
+  Index col_of(int i) const { return min(Index(key) + 8 * i, score.seqlen_k - 1); }
+  RowParts<Config> parts_of(HeadTerms<Config> rows, int row) const {
+    return rows.parts.row(min(Index(row), score.seqlen_q - 1));
   }
 
   /// Query rows [row, row + block_n) of one head. edge: some pairs are not there.
   template <bool edge>
-  void step(int row, int next_row, HeadTerms rows) {
+  void step(int row, int next_row, HeadTerms<Config> rows) {
     Tile<float> S[row_tiles * own_tiles], dP[row_tiles * own_tiles];
     contract<Config, dim, edge>(S, K, Q, row, Following<DOWide>{&dO_wide, row}, slots, worker);
     INGOT_UNROLL for (int c = 0; c < own_tiles; ++c) {
@@ -59,11 +68,12 @@ struct KeyGradient {
         const int r = row_of(row, c, e);
         const bool inside = !edge || r < score.seqlen_q;
         const RowTerms terms = inside ? rows.of(r) : no_terms;
+        const RowParts<Config> parts = parts_of(rows, r);
         INGOT_UNROLL for (int i = 0; i < row_tiles; ++i) {
           thread Tile<float>& s = S[i * own_tiles + c];
-          const Pair pair =
-              pair_of<Config>(score, factors, s.thread_elements()[e], terms, seen<edge>(i, r));
-          P.set(i, c, e, pair.p);
+          const Pair pair = pair_of<Config>(score, factors, s.thread_elements()[e], terms,
+                                            seen<edge>(i, r, parts), parts, col_of(i));
+          P.set(i, c, e, rows.parts.keeps(r, key + 8 * i) ? pair.p : 0.0f);
           s.thread_elements()[e] = pair.slope;
         }
       }
@@ -77,10 +87,12 @@ struct KeyGradient {
         const int r = row_of(row, c, e);
         const bool inside = !edge || r < score.seqlen_q;
         const float delta = inside ? rows.delta(r) : 0.0f;
+        const RowParts<Config> parts = parts_of(rows, r);
         INGOT_UNROLL for (int i = 0; i < row_tiles; ++i) {
           const float slope = S[i * own_tiles + c].thread_elements()[e];
           const float dp = dP[i * own_tiles + c].thread_elements()[e];
-          dS.set(i, c, e, score_gradient(slope, dp, delta, seen<edge>(i, r)));
+          const float kept = rows.parts.weighed(dp, rows.parts.keeps(r, key + 8 * i));
+          dS.set(i, c, e, score_gradient(slope, kept, delta, seen<edge>(i, r, parts)));
         }
       }
     }
@@ -90,14 +102,14 @@ struct KeyGradient {
   }
 
   /// All rows of one query head, whose operands Q and dO have been given.
-  void walk(int first_key, int last_key, HeadTerms rows) {
-    const Index begin = Config::masked ? row_begin(score, first_key) : 0;
-    const Index end = Config::masked ? row_end(score, last_key) : score.seqlen_q;
+  void walk(int first_key, int last_key, HeadTerms<Config> rows) {
+    const Index begin = Config::masked ? row_begin(band, first_key) : 0;
+    const Index end = Config::masked ? row_end(band, last_key) : score.seqlen_q;
     Q.fetch(int(begin), 0);
     for (int row = int(begin); row < end; row += Config::block_n) {
       const int last = row + Config::block_n - 1;
       const bool full = last < score.seqlen_q &&
-                        (!Config::masked || is_full(score, row, last, first_key, last_key));
+                        (!Config::masked || is_full(band, row, last, first_key, last_key));
       if (full) {
         step<false>(row, last + 1, rows);
       } else {
@@ -116,7 +128,8 @@ kernel void backward_dkv(
     const device Config::k_type* k [[buffer(2)]], const device Config::v_type* v [[buffer(3)]],
     const device Config::dout_type* dout [[buffer(6)]], const device float* delta [[buffer(7)]],
     device Config::dk_type* dk [[buffer(9)]], device Config::dv_type* dv [[buffer(10)]],
-    uint3 group [[threadgroup_position_in_grid]], uint thread_index [[thread_index_in_threadgroup]],
+    INGOT_PART_BUFFERS, uint3 group [[threadgroup_position_in_grid]],
+    uint thread_index [[thread_index_in_threadgroup]],
     uint simdgroup [[simdgroup_index_in_threadgroup]], uint lane [[thread_index_in_simdgroup]]) {
   using Work = KeyGradient<Config>;
   threadgroup float4 memory[larger(Work::memory, 1)];
@@ -129,6 +142,7 @@ kernel void backward_dkv(
 
   Work work;
   work.score = p.score;
+  work.band = INGOT_PARTS_OF(p).variant().band(p.score, b);
   work.factors = make_score_factors(p.score);
   work.worker = w;
   work.slots = Slots{memory, Work::slot, 1};
@@ -152,7 +166,7 @@ kernel void backward_dkv(
     work.Q.x = rows_of<Work::QRows>(q, p.q, b, h);
     work.dO.x = rows_of<Work::DORows>(dout, p.dout, b, h);
     work.Q_wide.x = work.Q.x, work.dO_wide.x = work.dO.x;
-    work.walk(first, last, terms_of(p, delta, b, h));
+    work.walk(first, last, terms_of<Config>(p, delta, INGOT_PARTS_OF(p), b, h));
   }
 
   using KOut = DeviceRows<Config, Config::dk_type, Config::dk_strided>;
@@ -164,6 +178,8 @@ kernel void backward_dkv(
   }
   if (p.has_dv) {
     const VOut out = rows_of<VOut>(dv, p.dv, b, h_kv);
-    store<Config, Config::head_dim_v>(work.dV, out, first + w.row, 1.0f, v_extent, w);
+    store<Config, Config::head_dim_v>(
+        work.dV, out, first + w.row,
+        HeadParts<Config>{INGOT_PARTS_OF(p), b, 0, p.num_heads}.kept_factor(), v_extent, w);
   }
 }

@@ -28,10 +28,11 @@ struct QueryGradient {
   KWide K_wide;  // the same keys for the last product, in slabs of other proportions
   Weights<Config, typename Config::ds_reg> dS;
   Result<Config, dim> dQ;
-  HeadTerms rows;          // read when weights are made: through the products they cost registers
+  HeadTerms<Config> rows;  // read when weights are made: through the products they cost registers
   float delta[row_tiles];  // of the thread's rows
   int row;                 // of the thread's first
   ScoreParams score;
+  typename BandOf<Config>::type band;
   ScoreFactors factors;
   Slots slots;
   Worker worker;
@@ -40,9 +41,15 @@ struct QueryGradient {
     return col + 8 * (worker.split * own_tiles + c) + worker.lane.col + e;
   }
   template <bool edge>
-  bool seen(int i, int key) const {
-    if constexpr (!edge) return true;
-    return key < score.seqlen_k && (!Config::masked || visible(score, row + 8 * i, key));
+  bool seen(int i, int key, RowParts<Config> parts) const {
+    if constexpr (edge) {
+      if (key >= score.seqlen_k) return false;
+      if (Config::masked && !visible(band, row + 8 * i, key)) return false;
+    }
+    return parts.shows(key);
+  }
+  RowParts<Config> parts_of(int i) const {
+    return rows.parts.row(min(Index(row) + 8 * i, score.seqlen_q - 1));
   }
 
   void start() {
@@ -64,23 +71,30 @@ struct QueryGradient {
     INGOT_UNROLL for (int i = 0; i < row_tiles; ++i) {
       const int r = row + 8 * i;
       const RowTerms terms = r < score.seqlen_q ? rows.of(r) : no_terms;
+      const RowParts<Config> parts = parts_of(i);
       INGOT_UNROLL for (int c = 0; c < own_tiles; ++c) {
         INGOT_UNROLL for (int e = 0; e < 2; ++e) {
-          const bool there = seen<edge>(i, key_of(col, c, e));
+          // A key that is not there is not looked up, either.
+          const int key = key_of(col, c, e);
+          const bool there = seen<edge>(i, key, parts);
           thread Tile<float>& s = S[i * own_tiles + c];
-          s.thread_elements()[e] =
-              pair_of<Config>(score, factors, s.thread_elements()[e], terms, there).slope;
+          s.thread_elements()[e] = pair_of<Config>(score, factors, s.thread_elements()[e], terms,
+                                                   there, parts, there ? key : 0)
+                                       .slope;
         }
       }
     }
     contract<Config, dim_v, edge>(dP, dO, V, col, Following<KWide>{&K_wide, col}, slots, worker);
     INGOT_UNROLL for (int i = 0; i < row_tiles; ++i) {
+      const RowParts<Config> parts = parts_of(i);
       INGOT_UNROLL for (int c = 0; c < own_tiles; ++c) {
+        const Kept kept = rows.parts.kept(row + 8 * i, key_of(col, c, 0));
         INGOT_UNROLL for (int e = 0; e < 2; ++e) {
           const float slope = S[i * own_tiles + c].thread_elements()[e];
           const float dp = dP[i * own_tiles + c].thread_elements()[e];
-          const bool there = seen<edge>(i, key_of(col, c, e));
-          dS.set(i, c, e, score_gradient(slope, dp, delta[i], there));
+          const bool there = seen<edge>(i, key_of(col, c, e), parts);
+          dS.set(i, c, e,
+                 score_gradient(slope, rows.parts.weighed(dp, kept.of[e]), delta[i], there));
         }
       }
     }
@@ -90,13 +104,13 @@ struct QueryGradient {
   }
 
   void walk(int first_row, int last_row) {
-    const Index begin = Config::masked ? col_begin(score, first_row) : 0;
-    const Index end = Config::masked ? col_end(score, last_row) : score.seqlen_k;
+    const Index begin = Config::masked ? col_begin(band, first_row) : 0;
+    const Index end = Config::masked ? col_end(band, last_row) : score.seqlen_k;
     K.fetch(int(begin), 0);
     for (int col = int(begin); col < end; col += Config::block_n) {
       const int last = col + Config::block_n - 1;
       const bool full = last < score.seqlen_k &&
-                        (!Config::masked || is_full(score, first_row, last_row, col, last));
+                        (!Config::masked || is_full(band, first_row, last_row, col, last));
       if (full) {
         step<false>(col, last + 1);
       } else {
@@ -114,8 +128,8 @@ kernel void backward_dq(
     constant BackwardParams& p [[buffer(0)]], const device Config::q_type* q [[buffer(1)]],
     const device Config::k_type* k [[buffer(2)]], const device Config::v_type* v [[buffer(3)]],
     const device Config::dout_type* dout [[buffer(6)]], const device float* delta [[buffer(7)]],
-    device Config::dq_type* dq [[buffer(8)]], uint3 group [[threadgroup_position_in_grid]],
-    uint thread_index [[thread_index_in_threadgroup]],
+    device Config::dq_type* dq [[buffer(8)]], INGOT_PART_BUFFERS,
+    uint3 group [[threadgroup_position_in_grid]], uint thread_index [[thread_index_in_threadgroup]],
     uint simdgroup [[simdgroup_index_in_threadgroup]], uint lane [[thread_index_in_simdgroup]]) {
   using Work = QueryGradient<Config>;
   threadgroup float4 memory[larger(Work::memory, 1)];
@@ -128,6 +142,7 @@ kernel void backward_dq(
 
   Work work;
   work.score = p.score;
+  work.band = INGOT_PARTS_OF(p).variant().band(p.score, b);
   work.factors = make_score_factors(p.score);
   work.worker = w;
   work.slots = Slots{memory, Work::slot, 1};
@@ -143,7 +158,7 @@ kernel void backward_dq(
   work.K_wide.thread_index = w.thread_index;
   work.V.x = rows_of<Work::VRows>(v, p.v, b, h_kv);
   work.V.extent = v_extent, work.V.thread_index = w.thread_index;
-  work.rows = terms_of(p, delta, b, h);
+  work.rows = terms_of<Config>(p, delta, INGOT_PARTS_OF(p), b, h);
   work.start();
   work.walk(first, min(first + Config::block_m, seqlen_q) - 1);
 

@@ -1,6 +1,7 @@
 // From the scores of a step to P and dS, element by element.
 #pragma once
 #include "metal/kernels/backward_product.h"
+#include "metal/kernels/pairs.h"
 
 namespace ingot {
 
@@ -12,9 +13,11 @@ struct RowTerms {
 constexpr constant RowTerms no_terms{INFINITY, 0.0f};
 
 /// Of the rows of one head.
+template <class Config>
 struct HeadTerms {
   const device float* deltas;
   Index row_step, plane_step;
+  HeadParts<Config> parts;
 
   float delta(Index row) const { return deltas[row * row_step]; }
   RowTerms of(Index row) const {
@@ -22,15 +25,20 @@ struct HeadTerms {
     return RowTerms{at[plane_step], at[2 * plane_step]};
   }
 };
-inline HeadTerms terms_of(constant BackwardParams& p, const device float* delta, Index b, Index h) {
-  return HeadTerms{delta + b * p.delta.batch + h * p.delta.head, p.delta.row, p.delta.col};
+template <class Config>
+inline HeadTerms<Config> terms_of(constant BackwardParams& p, const device float* delta,
+                                  CallParts<Config> parts, Index b, Index h) {
+  return HeadTerms<Config>{delta + b * p.delta.batch + h * p.delta.head,
+                           p.delta.row,
+                           p.delta.col,
+                           {parts, b, h, p.num_heads}};
 }
 
-/// The exponent of P in base 2. The score, t * factor, is rounded first: what it is less came of
+/// The exponent of P in base 2. The score's product is rounded first: what it is less came of
 /// the rounded score of the heaviest key, so that this key has its weight however large its score.
 /// No weight is above that; a NaN stays one.
-inline float exponent_of(float t, float factor, RowTerms row) {
-  const float x = rounded_product_(t, factor) - row.shift;
+inline float exponent_of(float score, RowTerms row) {
+  const float x = score - row.shift;
   return metal::fma(x > 0.0f ? 0.0f : x, log2_e, -row.log2_sum);
 }
 
@@ -40,10 +48,11 @@ struct Pair {
   float p, slope;
 };
 template <class Config>
-inline Pair pair_of(ScoreParams score, ScoreFactors factors, float s, RowTerms row, bool seen) {
+inline Pair pair_of(ScoreParams score, ScoreFactors factors, float s, RowTerms row, bool seen,
+                    RowParts<Config> parts, Index col) {
   const float t = Config::softcap ? tanh_(s * factors.inner) : s;
-  const float exponent = exponent_of(t, Config::softcap ? score.softcap : factors.scale, row);
-  const float p = seen ? exp2_(exponent) : 0.0f;
+  const float value = natural_score<Config>(t, outer_score<Config>(score, factors), parts, col);
+  const float p = seen ? exp2_(exponent_of(value, row)) : 0.0f;
   // Without softcap the derivative is `scale` everywhere; the result is multiplied by it at last.
   if constexpr (Config::softcap) return Pair{p, p * (1.0f - t * t) * factors.scale};
   return Pair{p, p};

@@ -1,42 +1,30 @@
 // What the backward kernels want to know of every query row, in three planes (params.h). delta is
 // the sum of dout * o, which the softmax's gradient subtracts in every row. Eight threads a row.
 #include "metal/kernels/backward_tile.h"
+#include "metal/kernels/pairs.h"
+#include "metal/kernels/row_product.h"
 
 #include "algorithm/large_rows.h"
 
 namespace ingot {
 
-/// A part of the product of two rows of `dim` columns: packs of n from column `first` on, `step`
-/// apart.
-template <int dim, int n, int step, class A, class B>
-inline float part_of_product(A a, int row_a, B b, int row_b, int first) {
-  float sum = 0.0f;
-  for (int col = first; col < dim; col += step) {
-    Pack<typename A::Element, n> x = zero_pack<typename A::Element, n>();
-    Pack<typename B::Element, n> y = zero_pack<typename B::Element, n>();
-    if (col + n <= dim) {
-      x = a.template get<n>(row_a, col), y = b.template get<n>(row_b, col);
-    } else {
-      x = a.template get_below<n>(row_a, col, dim), y = b.template get_below<n>(row_b, col, dim);
-    }
-    INGOT_UNROLL for (int i = 0; i < n; ++i) {
-      sum = metal::fma(from_memory<float>(x.of[i]), from_memory<float>(y.of[i]), sum);
-    }
-  }
-  return sum;
-}
-
 /// The sum of a large row's weights, of which each of its threads takes every eighth.
 template <class Config, class Q, class K>
-inline RowSum sum_of_row(ScoreParams score, Q q, K k, Index row, int part) {
+inline RowSum sum_of_row(ScoreParams score, HeadParts<Config> parts, Q q, K k, Index row,
+                         int part) {
   const ScoreFactors factors = make_score_factors(score);
-  const float factor = Config::softcap ? score.softcap : factors.scale;
+  const float factor = outer_score<Config>(score, factors);
+  const auto band = parts.call.variant().band(score, parts.batch);
+  const RowParts<Config> own = parts.row(row);
   RowSum sum{-INFINITY, 0.0f};
-  const Index end = col_end(score, row);
-  for (Index col = col_begin(score, row) + part; col < end; col += 8) {
+  const Index end = col_end(band, row);
+  for (Index col = col_begin(band, row) + part; col < end; col += 8) {
+    if (!own.shows(col)) continue;
     const float s = part_of_product<Config::head_dim, 4, 4>(q, int(row), k, int(col), 0);
-    sum.add(rounded_product_(Config::softcap ? tanh_(s * factors.inner) : s, factor));
+    const float t = Config::softcap ? tanh_(s * factors.inner) : s;
+    sum.add(natural_score<Config>(t, factor, own, col));
   }
+  if (Config::sinks && part == 0) sum.add(parts.sink());
   INGOT_UNROLL for (ushort i = 1; i < 8; i *= 2) {
     const float max = metal::simd_shuffle_xor(sum.max, i);
     sum.add(RowSum{max, metal::simd_shuffle_xor(sum.sum, i)});
@@ -54,7 +42,8 @@ kernel void delta(constant BackwardParams& p [[buffer(0)]],
                   const device Config::o_type* o [[buffer(4)]],
                   const device float* lse [[buffer(5)]],
                   const device Config::dout_type* dout [[buffer(6)]],
-                  device float* out [[buffer(7)]], uint3 group [[threadgroup_position_in_grid]],
+                  device float* out [[buffer(7)]], INGOT_PART_BUFFERS,
+                  uint3 group [[threadgroup_position_in_grid]],
                   uint thread_index [[thread_index_in_threadgroup]]) {
   using Q = DeviceRows<Config, const Config::q_type, Config::q_strided>;
   using K = DeviceRows<Config, const Config::k_type, Config::k_strided>;
@@ -78,7 +67,8 @@ kernel void delta(constant BackwardParams& p [[buffer(0)]],
   float shift = given == -INFINITY ? INFINITY : given, log2_sum = 0.0f;
   if (is_large_lse(given)) {
     const K keys = rows_of<K>(k, p.k, b, h / p.group);
-    log2_sum = sum_of_row<Config>(p.score, rows_of<Q>(q, p.q, b, h), keys, row, part).log2();
+    const HeadParts<Config> parts{INGOT_PARTS_OF(p), b, h, p.num_heads};
+    log2_sum = sum_of_row<Config>(p.score, parts, rows_of<Q>(q, p.q, b, h), keys, row, part).log2();
     shift = heaviest_of(given, log2_sum);
   }
   if (part == 0) {

@@ -3,6 +3,8 @@
 #pragma once
 #define INGOT_FN inline
 #define INGOT_INDEX long
+#define INGOT_BITS_64 ulong
+#define INGOT_GLOBAL device
 
 // Unrolled loops turn arrays of tiles into registers.
 #define INGOT_UNROLL _Pragma("clang loop unroll(full)")
@@ -16,7 +18,23 @@ inline float exp2_(float x) { return metal::fast::exp2(x); }
 inline float log2_(float x) { return metal::precise::log2(x); }
 inline float tanh_(float x) { return metal::precise::tanh(x); }
 inline float max_(float a, float b) { return metal::max(a, b); }
+inline float abs_(float x) { return metal::abs(x); }
 inline float finite_or_(float x, float otherwise) { return x == minus_infinity() ? otherwise : x; }
+
+/// Any number in memory; ushort holds the bits of a bfloat.
+template <class T>
+inline float to_float(T x) {
+  if constexpr (metal::is_same_v<T, ushort>) {
+    return as_type<float>(uint(x) << 16);
+  } else {
+    return float(x);
+  }
+}
+
+inline void multiply_wide(uint a, uint b, thread uint& high, thread uint& low) {
+  high = metal::mulhi(a, b);
+  low = a * b;
+}
 
 /// a * b, rounded whatever is added to it: large scores are off by more than 1 otherwise.
 inline float rounded_product_(float a, float b) {

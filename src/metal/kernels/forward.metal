@@ -18,7 +18,8 @@ template <class Config>
 inline void forward(ForwardParams p, const device typename Config::q_type* q,
                     const device typename Config::k_type* k,
                     const device typename Config::v_type* v, device typename Config::o_type* o,
-                    device float* lse, threadgroup uchar* memory, Place at) {
+                    device float* lse, threadgroup uchar* memory, CallParts<Config> parts,
+                    Place at) {
   using Types = ForwardTypes<Config>;
   using Keys = typename Types::Keys;
   constexpr int rows = Config::rows_per_simdgroup;
@@ -37,11 +38,14 @@ inline void forward(ForwardParams p, const device typename Config::q_type* q,
                             0,
                             {}};
   queries.start();
+  const auto band = parts.variant().band(p.score, batch);
+  const Pairs<Config, false> pairs{p.score,    make_score_factors(p.score),      band, {first, 0},
+                                   rows_there, {parts, batch, head, p.num_heads}};
   Keys keys;
   keys.k = rows_of<typename Keys::Shape::K>(k, p.k, batch, kv_head);
   keys.v = rows_of<typename Keys::Shape::V>(v, p.v, batch, kv_head);
-  const Index begin = col_begin(p.score, group_first) / Config::block_n * Config::block_n;
-  const Index end = col_end(p.score, group_last);
+  const Index begin = col_begin(band, group_first) / Config::block_n * Config::block_n;
+  const Index end = col_end(band, group_last);
   if constexpr (Keys::staged) {
     keys.memory = memory;
     keys.thread_index = at.simdgroup * 32 + at.index;
@@ -49,8 +53,7 @@ inline void forward(ForwardParams p, const device typename Config::q_type* q,
     keys.seqlen_k = p.score.seqlen_k;
     if (begin < end) keys.start(begin);
   }
-  OwnRows<Config, Keys, typename Types::Q, false> pass{
-      &keys, &queries, p.score, make_score_factors(p.score), {first, 0}, {}, {}};
+  OwnRows<Config, Keys, typename Types::Q, false> pass{&keys, &queries, pairs, {}, {}};
   pass.run(begin, end, first, last);
 
   pass.store(rows_of<typename Types::O>(o, p.o, batch, head).from(first, 0),
@@ -77,12 +80,12 @@ kernel void forward(constant ingot::ForwardParams& params [[buffer(0)]],
                     const device Config::k_type* k [[buffer(2)]],
                     const device Config::v_type* v [[buffer(3)]],
                     device Config::o_type* o [[buffer(4)]], device float* lse [[buffer(5)]],
-                    uint3 group [[threadgroup_position_in_grid]],
+                    INGOT_PART_BUFFERS, uint3 group [[threadgroup_position_in_grid]],
                     uint3 groups [[threadgroups_per_grid]],
                     ushort simdgroup [[simdgroup_index_in_threadgroup]],
                     ushort lane [[thread_index_in_simdgroup]]) {
   threadgroup uint4 memory[ingot::ForwardMemory<Config, Config::stage_rhs>::bytes / 16];
   ingot::forward<Config>(
-      params, q, k, v, o, lse, reinterpret_cast<threadgroup uchar*>(memory),
+      params, q, k, v, o, lse, reinterpret_cast<threadgroup uchar*>(memory), INGOT_PARTS_OF(params),
       ingot::Place{group, groups, short(simdgroup), short(lane), ingot::lane_of(lane)});
 }

@@ -9,7 +9,8 @@ template <class Config>
 inline void forward_wide(ForwardParams p, const device typename Config::q_type* q,
                          const device typename Config::k_type* k,
                          const device typename Config::v_type* v, device typename Config::o_type* o,
-                         device float* lse, threadgroup uchar* memory, Place at) {
+                         device float* lse, threadgroup uchar* memory, CallParts<Config> parts,
+                         Place at) {
   using q_type = typename Config::q_type;
   using o_type = typename Config::o_type;
   using DeviceQ = DeviceRows<Config, const q_type, Config::q_strided>;
@@ -33,17 +34,18 @@ inline void forward_wide(ForwardParams p, const device typename Config::q_type* 
                            0,
                            {}};
   queries.start();
+  const auto band = parts.variant().band(p.score, batch);
+  const Pairs<Config, false> pairs{p.score,    make_score_factors(p.score),      band, {first, 0},
+                                   rows_there, {parts, batch, head, p.num_heads}};
   Pass pass{&queries,
             rows_of<typename Pass::K>(k, p.k, batch, kv_head),
             rows_of<typename Pass::V>(v, p.v, batch, kv_head),
             at.simdgroup,
-            p.score,
-            make_score_factors(p.score),
-            {first, 0},
+            pairs,
             {},
             {}};
-  const Index begin = col_begin(p.score, first) / Config::block_n * Config::block_n;
-  pass.run(begin, col_end(p.score, last), first, last);
+  const Index begin = col_begin(band, first) / Config::block_n * Config::block_n;
+  pass.run(begin, col_end(band, last), first, last);
 
   pass.store(rows_of<O>(o, p.o, batch, head).from(first, 0), rows_there);
   if (Config::has_lse && at.simdgroup == 0) {
@@ -59,12 +61,12 @@ kernel void forward_wide(constant ingot::ForwardParams& params [[buffer(0)]],
                          const device Config::k_type* k [[buffer(2)]],
                          const device Config::v_type* v [[buffer(3)]],
                          device Config::o_type* o [[buffer(4)]], device float* lse [[buffer(5)]],
-                         uint3 group [[threadgroup_position_in_grid]],
+                         INGOT_PART_BUFFERS, uint3 group [[threadgroup_position_in_grid]],
                          uint3 groups [[threadgroups_per_grid]],
                          ushort simdgroup [[simdgroup_index_in_threadgroup]],
                          ushort lane [[thread_index_in_simdgroup]]) {
   threadgroup uint4 memory[ingot::SharedMemory<Config>::bytes / 16];
   ingot::forward_wide<Config>(
-      params, q, k, v, o, lse, reinterpret_cast<threadgroup uchar*>(memory),
+      params, q, k, v, o, lse, reinterpret_cast<threadgroup uchar*>(memory), INGOT_PARTS_OF(params),
       ingot::Place{group, groups, short(simdgroup), short(lane), ingot::lane_of(lane)});
 }

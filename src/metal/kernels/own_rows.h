@@ -13,9 +13,7 @@ struct OwnRows {
 
   thread Keys* keys;
   thread Q* queries;
-  ScoreParams score;
-  ScoreFactors factors;
-  Positions<packed> positions;
+  Pairs<Config, packed> pairs;
   RowState<row_tiles> softmax;
   Tile<float> O[row_tiles * value_tiles];
 
@@ -26,14 +24,15 @@ struct OwnRows {
     Tile<float> S[row_tiles * key_tiles];
     INGOT_UNROLL for (int i = 0; i < row_tiles * key_tiles; ++i) set_zero(S[i]);
     keys->template add_scores<edge>(S, *queries, block);
-    make_scores<Config, row_tiles, key_tiles, edge>(S, score, factors, positions, block, lane);
+    pairs.template make_scores<row_tiles, key_tiles, edge>(S, block, lane);
 
     Tile<typename Config::pv_reg> P[row_tiles * key_tiles];
-    const float factor_log2 = outer_factor<Config>(score) * log2_e;
+    const float factor_log2 = outer_factor<Config>(pairs.score) * log2_e;
     float correction[row_tiles];
     INGOT_UNROLL for (int i = 0; i < row_tiles; ++i) {
       const float highest = softmax.template highest<key_tiles>(S, i);
-      correction[i] = softmax.template update<key_tiles>(S, P, i, highest, factor_log2);
+      correction[i] =
+          softmax.template update<key_tiles>(S, P, i, highest, factor_log2, pairs, block, lane);
     }
     rescale<row_tiles, value_tiles>(O, correction);
     keys->template add_values<edge>(O, P, lane, block);
@@ -41,23 +40,25 @@ struct OwnRows {
 
   /// The blocks of keys from `begin` to `end` of which the rows at positions [first, last] see
   /// some.
-  void run(Index begin, Index end, Index first, Index last) {
-    softmax.start();
+  void run(Index begin, Index end, Index first, Index last, bool is_first_split = true) {
+    softmax.start(pairs, queries->lane, is_first_split, true);
     INGOT_UNROLL for (int i = 0; i < row_tiles * value_tiles; ++i) set_zero(O[i]);
-    const Index own_begin = col_begin(score, first), own_end = col_end(score, last);
+    const Index own_begin = col_begin(pairs.band, first);
+    const Index own_end = col_end(pairs.band, last);
     for (Index col = begin; col < end; col += Config::block_n) {
-      const KeyBlock block{col, int(clamp_index(score.seqlen_k - col, 0, Config::block_n))};
+      const KeyBlock block{col, int(clamp_index(pairs.score.seqlen_k - col, 0, Config::block_n))};
       const Index last_col = col + Config::block_n - 1;
       if (first > last || last_col < own_begin || col >= own_end) {
         if constexpr (Keys::staged) keys->skip(*queries, queries->lane, block);
       } else if (block.cols < Config::block_n ||
-                 (Config::masked && !is_full(score, first, last, col, last_col))) {
+                 (Config::masked && !is_full(pairs.band, first, last, col, last_col))) {
         attend<true>(block);
       } else {
         attend<false>(block);
       }
     }
     softmax.finish();
+    multiply_kept<Config, row_tiles * value_tiles>(O, pairs.own);
   }
 
   template <class X>

@@ -93,9 +93,7 @@ struct SharedRows {
   K k;
   V v;
   int simdgroup;
-  ScoreParams score;
-  ScoreFactors factors;
-  Positions<packed> positions;
+  Pairs<Config, packed> pairs;
   RowState<row_tiles> softmax;
   Tile<float> O[row_tiles * value_tiles];
 
@@ -189,10 +187,9 @@ struct SharedRows {
     Tile<float> S[row_tiles * own_key_tiles];
     INGOT_UNROLL for (int i = 0; i < row_tiles * own_key_tiles; ++i) set_zero(S[i]);
     add_scores<edge>(S, own);
-    make_scores<Config, row_tiles, own_key_tiles, edge>(S, score, factors, positions, own,
-                                                        queries->lane);
+    pairs.template make_scores<row_tiles, own_key_tiles, edge>(S, own, queries->lane);
 
-    const float factor_log2 = outer_factor<Config>(score) * log2_e;
+    const float factor_log2 = outer_factor<Config>(pairs.score) * log2_e;
     float highest[row_tiles], correction[row_tiles];
     INGOT_UNROLL for (int i = 0; i < row_tiles; ++i) {
       highest[i] = softmax.template highest<own_key_tiles>(S, i);
@@ -200,7 +197,8 @@ struct SharedRows {
     exchange<false>(highest);
     Tile<P> Pt[row_tiles * own_key_tiles];
     INGOT_UNROLL for (int i = 0; i < row_tiles; ++i) {
-      correction[i] = softmax.template update<own_key_tiles>(S, Pt, i, highest[i], factor_log2);
+      correction[i] = softmax.template update<own_key_tiles>(S, Pt, i, highest[i], factor_log2,
+                                                             pairs, own, queries->lane);
     }
     share(Pt);
     rescale<row_tiles, value_tiles>(O, correction);
@@ -209,14 +207,14 @@ struct SharedRows {
   }
 
   /// The blocks of keys from `begin` to `end` for the rows at positions [first, last].
-  void run(Index begin, Index end, Index first, Index last) {
-    softmax.start();
+  void run(Index begin, Index end, Index first, Index last, bool is_first_split = true) {
+    softmax.start(pairs, queries->lane, is_first_split, simdgroup == 0);
     INGOT_UNROLL for (int i = 0; i < row_tiles * value_tiles; ++i) set_zero(O[i]);
     for (Index col = begin; col < end; col += Config::block_n) {
-      const KeyBlock block{col, int(clamp_index(score.seqlen_k - col, 0, Config::block_n))};
+      const KeyBlock block{col, int(clamp_index(pairs.score.seqlen_k - col, 0, Config::block_n))};
       const Index last_col = col + Config::block_n - 1;
       if (block.cols < Config::block_n ||
-          (Config::masked && !is_full(score, first, last, col, last_col))) {
+          (Config::masked && !is_full(pairs.band, first, last, col, last_col))) {
         attend<true>(block);
       } else {
         attend<false>(block);
@@ -227,6 +225,7 @@ struct SharedRows {
 
   void finish() {
     softmax.finish();
+    multiply_kept<Config, row_tiles * value_tiles>(O, pairs.own);
     float sums[row_tiles];
     INGOT_UNROLL for (int i = 0; i < row_tiles; ++i) sums[i] = softmax.row[i].row_sum;
     exchange<true>(sums);

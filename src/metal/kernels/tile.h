@@ -33,7 +33,7 @@ inline Lane lane_of(ushort lane) {
 template <class R, class T>
 inline R from_memory(T x) {
   if constexpr (metal::is_same_v<T, ushort>) {
-    return R(as_type<float>(uint(x) << 16));
+    return R(to_float(x));
   } else {
     return R(x);
   }
