@@ -4,9 +4,8 @@
 #include <cmath>
 #include <initializer_list>
 
-#include "algorithm/scaled_softmax.h"
 #include "algorithm/score.h"
-#include "core/operands.hpp"
+#include "core/part_params.hpp"
 #include "metal/tuning.hpp"
 
 namespace ingot::metal {
@@ -26,24 +25,6 @@ StrideParams strides_of(const ConstTensor& tensor) {
 ScoreParams score_params(const Problem& p) {
   return make_score_params(p.scale, p.softcap, p.seqlen_q, p.seqlen_k, static_cast<int>(p.causal),
                            p.window_left, p.window_right);
-}
-
-PartStrides part_strides(const ConstTensor& tensor) {
-  const Strides& s = tensor.stride;
-  return {s[0], s[1], s[2], s[3]};
-}
-
-PartParams part_params(const Problem& p, const PartInputs& inputs) {
-  PartParams params{};
-  params.alibi_slopes = part_strides(inputs.alibi_slopes);
-  params.bias = part_strides(inputs.bias);
-  if (p.parts.bias_shape[3] == 1) params.bias.col = 0;  // settled() leaves 1 there
-  params.mask = part_strides(inputs.mask);
-  params.sinks = part_strides(inputs.sinks);
-  params.prefix_len = part_strides(inputs.prefix_len);
-  params.position_shift = position_shift(static_cast<int>(p.causal), p.seqlen_q, p.seqlen_k);
-  params.dropout = make_dropout_params(p.parts.dropout, inputs.dropout_seed, inputs.dropout_offset);
-  return params;
 }
 
 bool is_strided(const Operand& x) { return x.extent[3] > 1 && x.stride[3] != 1; }
@@ -138,7 +119,7 @@ ForwardParams forward_params(const Problem& p, const ForwardArgs& args,
   params.group = static_cast<std::int32_t>(p.num_heads / p.num_heads_kv);
   params.splits = static_cast<std::int32_t>(detail.splits);
   params.row_blocks = static_cast<std::int32_t>(detail.row_blocks);
-  params.parts = part_params(p, args.parts);
+  params.parts = make_part_params(p, args.parts);
   return params;
 }
 
@@ -167,7 +148,7 @@ BackwardParams backward_params(const Problem& p, const BackwardArgs& args) {
   params.group = static_cast<std::int32_t>(p.num_heads / p.num_heads_kv);
   params.has_dk = args.dk.data != nullptr;
   params.has_dv = args.dv.data != nullptr;
-  params.parts = part_params(p, args.parts);
+  params.parts = make_part_params(p, args.parts);
   params.dbias = strides_of(args.dbias);
   const Shape& shape = p.parts.bias_shape;
   params.bias_shape = {shape[0], shape[1], shape[2], shape[3]};

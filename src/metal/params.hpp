@@ -4,7 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "algorithm/variant.h"
+#include "variants/variant.h"
 
 namespace ingot::metal {
 

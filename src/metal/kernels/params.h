@@ -8,7 +8,7 @@
 #include "metal/kernels/dialect.h"
 
 #include "algorithm/scaled_softmax.h"
-#include "algorithm/variant.h"
+#include "variants/variant.h"
 
 namespace ingot {
 
