@@ -294,6 +294,25 @@ TEST_F(MetalHost, LseIsOptional) {
   });
 }
 
+TEST_F(MetalHost, DropoutStateIsRefused) {
+  Case c = small_row();
+  c.problem.dropout = 0.5F;
+  const PlanHandle plan = plan_of(c);
+  const Operands t(resolved(c.problem), c.layout);
+  Slices slices(device_.get(), t);
+  const std::uint64_t state[2] = {};
+  ingot_forward_args f = slices.forward_args();
+  f.parts.dropout_state = state;
+  EXPECT_EQ(ingot_forward(plan.get(), &f), INGOT_INVALID_ARGUMENT);
+  const char* const words =
+      "dropout_state: must be NULL, device metal:0 takes dropout_seed and dropout_offset";
+  EXPECT_STREQ(ingot_last_error(), words);
+  ingot_backward_args g = slices.backward_args();
+  g.parts.dropout_state = state;
+  EXPECT_EQ(ingot_backward(plan.get(), &g), INGOT_INVALID_ARGUMENT);
+  EXPECT_STREQ(ingot_last_error(), words);
+}
+
 /// Every way to hand over memory that cannot be served, and the words that tell.
 TEST_F(MetalHost, InvalidSubmissionsAreRefused) {
   const Case c = small_row();
