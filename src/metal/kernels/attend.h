@@ -229,6 +229,18 @@ inline void multiply_kept(thread Tile<float>* O, HeadParts<Config> parts) {
   }
 }
 
+/// Rows that a mask shows nothing to have no part of what other rows of their tiles see, were it
+/// NaN.
+template <class Config, int row_tiles, int value_tiles>
+inline void clear_unseen(thread Tile<float>* O, RowState<row_tiles> state) {
+  if constexpr (Config::mask) {
+    INGOT_UNROLL for (int i = 0; i < row_tiles; ++i) {
+      if (state.row[i].row_sum != 0.0f) continue;
+      INGOT_UNROLL for (int t = 0; t < value_tiles; ++t) set_zero(O[i * value_tiles + t]);
+    }
+  }
+}
+
 /// Stores O / row_sum; a step of for_panels.
 template <int row_tiles, int value_tiles, Columns columns, class X>
 struct OutputStep {

@@ -103,6 +103,18 @@ struct QueryGradient {
         dQ, dS, K_wide, col, Following<KStream>{&K, next_col}, slots, worker);
   }
 
+  /// Rows without weight have no part of what other rows of their tiles see, were it NaN.
+  void clear_unseen() {
+    if constexpr (Config::mask) {
+      constexpr int tiles = Result<Config, dim>::tiles;
+      INGOT_UNROLL for (int i = 0; i < row_tiles; ++i) {
+        const int r = row + 8 * i;
+        if (r >= score.seqlen_q || rows.of(r).shift != INFINITY) continue;
+        INGOT_UNROLL for (int t = 0; t < tiles; ++t) set_zero(dQ.tile[i * tiles + t]);
+      }
+    }
+  }
+
   void walk(int first_row, int last_row) {
     const Index begin = Config::masked ? col_begin(band, first_row) : 0;
     const Index end = Config::masked ? col_end(band, last_row) : score.seqlen_k;
@@ -161,6 +173,7 @@ kernel void backward_dq(
   work.rows = terms_of<Config>(p, delta, INGOT_PARTS_OF(p), b, h);
   work.start();
   work.walk(first, min(first + Config::block_m, seqlen_q) - 1);
+  work.clear_unseen();
 
   using Out = DeviceRows<Config, Config::dq_type, Config::dq_strided>;
   const Out out = rows_of<Out>(dq, p.dq, b, h);

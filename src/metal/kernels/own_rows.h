@@ -59,6 +59,7 @@ struct OwnRows {
     }
     softmax.finish();
     multiply_kept<Config, row_tiles * value_tiles>(O, pairs.own);
+    clear_unseen<Config, row_tiles, value_tiles>(O, softmax);
   }
 
   template <class X>

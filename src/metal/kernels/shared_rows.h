@@ -230,6 +230,7 @@ struct SharedRows {
     INGOT_UNROLL for (int i = 0; i < row_tiles; ++i) sums[i] = softmax.row[i].row_sum;
     exchange<true>(sums);
     INGOT_UNROLL for (int i = 0; i < row_tiles; ++i) softmax.row[i].row_sum = sums[i];
+    clear_unseen<Config, row_tiles, value_tiles>(O, softmax);
   }
 
   template <class X>
