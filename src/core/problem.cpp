@@ -77,13 +77,6 @@ std::string names_of(const Parts& parts) {
   return names;
 }
 
-void require_no_parts(const Problem& problem, std::string_view device) {
-  if (!problem.parts.any()) return;
-  throw Error(Code::unsupported, "unsupported: " + names_of(problem.parts) + ": device " +
-                                     std::string(device) +
-                                     " does not compute it yet; devices cpu and reference do");
-}
-
 void throw_cancelled() {
   throw Error(Code::cancelled, "cancelled: the caller set submission.cancel during the call");
 }

@@ -134,9 +134,6 @@ inline void throw_if_cancelled(const Submission& submission) {
 /// The parts that are on, for sentences: "alibi, bias".
 std::string names_of(const Parts& parts);
 
-/// Throws Error(unsupported), for a device that computes none of the parts.
-void require_no_parts(const Problem& problem, std::string_view device);
-
 /// Throws Error(invalid_argument) with the argument, the rule and the value.
 void validate(const Problem& problem);
 void validate(const Problem& problem, const ForwardArgs& args, std::size_t workspace_needed);

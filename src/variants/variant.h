@@ -5,7 +5,7 @@
 //   score = score - ALiBi + bias               RowParts::add
 //   visible: mask, and prefix or band          RowParts::shows, BandOf
 //   softmax begins with the sink               Variant::sink
-//   weights times keep                         DropoutAt
+//   weights times keep                         dropout.h
 //
 // Config: literals alibi, bias, mask, prefix, sinks and dropout; types bias_type and sinks_type.
 // The compiler's own code makes abs_(float), multiply_wide and to_float(x) visible, the last for
