@@ -52,10 +52,10 @@ Problem problem_with_parts() {
   return p;
 }
 
-TEST(CudaVariantPlan, PartsRunInTheKernelsOfTheSm80Family) {
+TEST(CudaVariantPlan, PartsRunForwardOnHopperAndBackwardInTheKernelsOfTheSm80Family) {
   const cuda::DeviceCaps hopper{90, 132, 232448, 0, "H200"};
   const Plan plan = cuda::plan_cuda(problem_with_parts(), hopper, "cuda:0");
-  EXPECT_EQ(plan.forward.config.kernel, "forward_mma");
+  EXPECT_EQ(plan.forward.config.kernel, "forward_sm90");
   std::vector<std::string> files;
   for (const KernelPlan& kernel : plan.backward.kernels) files.push_back(kernel.file);
   const std::vector<std::string> want = {

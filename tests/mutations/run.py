@@ -5,7 +5,8 @@ run.py [--scratch FOLDER] [--jobs N] [FILTER...]: works on a copy of the sources
 build/mutations), builds the tests there and runs them until the first failure. FILTER: part of a
 file name or of a description. A break that no test notices is printed as SURVIVED; exit status 1
 if there is one, or if the tests are red without any break. A break with suite = "metal" is tried on
-device metal:0, which is softmetal's and needs clang++ 19; the others in the tests of the release.
+device metal:0, which is softmetal's, one with suite = "softcuda" on cuda:0, which is softcuda's
+(both need clang++ 19); the others in the tests of the release.
 """
 
 import argparse
@@ -31,7 +32,7 @@ class Suite:
     folder: str
     options: list[str]
     filter: str = "*"
-    environment: dict[str, str] = field(default_factory=dict)
+    environment: dict[str, str] = field(default_factory=dict)  # {folder}: the build's
 
 
 SUITES = {
@@ -46,13 +47,24 @@ SUITES = {
         "Metal*:*.AgreesWithReference/metal_0_*",
         {"INGOT_TEST_QUICK": "1", "SOFTMETAL_DEVICE": "m1"},
     ),
+    "softcuda": Suite(
+        "build-softcuda",
+        ["-DINGOT_SOFTCUDA=ON"],
+        "*.AgreesWithReference/cuda_0_*",
+        {
+            "INGOT_TEST_QUICK": "1",
+            "INGOT_CACHE_DIR": "off",
+            "INGOT_LIBCUDA": "{folder}/softcuda/libsoftcuda.so",
+            "INGOT_LIBNVRTC": "{folder}/softcuda/libsoftcuda_nvrtc.so",
+        },
+    ),
 }
 
 
 def copy_sources(scratch: Path) -> None:
     """Copies what the build needs, and only what differs: a second build is short."""
     wanted = set()
-    folders = ["cmake", "include", "src", "tests", "tools", "fuzz", "softmetal"]
+    folders = ["cmake", "include", "src", "tests", "tools", "fuzz", "softmetal", "softcuda"]
     for name in ["CMakeLists.txt", *folders]:
         source = ROOT / name
         files = [source] if source.is_file() else [f for f in source.rglob("*") if f.is_file()]
@@ -63,7 +75,7 @@ def copy_sources(scratch: Path) -> None:
             continue
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / name, target)
-    for folder in ("src", "tests", "tools", "softmetal"):
+    for folder in ("src", "tests", "tools", "softmetal", "softcuda"):
         for path in (scratch / folder).rglob("*"):
             if path.is_file() and path.relative_to(scratch) not in wanted:
                 path.unlink()
@@ -87,7 +99,8 @@ def build(scratch: Path, suite: Suite, jobs: int) -> bool:
 
 def first_failure(scratch: Path, suite: Suite) -> str:
     """Name of the first test that fails; "" where all pass."""
-    program = scratch / suite.folder / "tests/ingot_tests"
+    folder = scratch / suite.folder
+    program = folder / "tests/ingot_tests"
     command = [program, f"--gtest_filter={suite.filter}", "--gtest_fail_fast", "--gtest_brief=1"]
     try:
         result = subprocess.run(
@@ -96,7 +109,7 @@ def first_failure(scratch: Path, suite: Suite) -> str:
             stderr=subprocess.DEVNULL,
             text=True,
             timeout=TIMEOUT_S,
-            env={**os.environ, **suite.environment},
+            env=os.environ | {k: v.format(folder=folder) for k, v in suite.environment.items()},
             check=False,
         )
     except subprocess.TimeoutExpired:

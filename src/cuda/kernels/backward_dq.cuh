@@ -42,7 +42,6 @@ extern "C" __global__ void __launch_bounds__(Config::warps * 32)
   tiles.load_stationary(a);
 
   const int offset = warp() * M;
-  const FragmentQueries queries{unit.batch, unit.head, 0, row + offset, 1u};
   const ScoreFactors factors = make_score_factors(p.score);
   __shared__ RowStatistics shared_statistics[Config::block_m];
   RowStatistics* const statistics = shared_statistics + offset;
@@ -59,6 +58,8 @@ extern "C" __global__ void __launch_bounds__(Config::warps * 32)
   for (int block = 0; block < blocks; ++block) {
     S s, ds;
     const T* b = multiply_block<Config>(s, ds, ring, block, a, offset);
+    // Made anew in every step: kept over the loop it cost registers.
+    const FragmentQueries queries{unit.batch, unit.head, 0, row + offset, 1u};
     differentiate_queries<Config>(s, ds, p, parts, band, queries, tiles.col(block), factors,
                                   statistics);
 #pragma unroll

@@ -113,9 +113,14 @@ struct RowsOfWeight {
   }
 };
 
-// Which weights of a fragment dropout leaves: a bit for each.
-template <class Config, class S>
+// Which weights of a fragment dropout leaves: a bit for each. Without dropout nothing.
+template <class Config, class S, bool dropout = Config::dropout>
 struct Kept {
+  template <class F>
+  INGOT_FN void apply(F&&) const {}
+};
+template <class Config, class S>
+struct Kept<Config, S, true> {
   static constexpr int rows = S::rows, cols = S::cols, words = (cols + 31) / 32;
   u32 bits[rows][words];
   float factor;
@@ -124,13 +129,11 @@ struct Kept {
   // Times what is left of it.
   template <class F>
   INGOT_FN void apply(F&& x) const {
-    if constexpr (Config::dropout) {
 #pragma unroll
-      for (int i = 0; i < rows; ++i) {
+    for (int i = 0; i < rows; ++i) {
 #pragma unroll
-        for (int j = 0; j < cols; ++j) {
-          x.at(i, j) *= (bits[i][j / 32] >> j % 32 & 1) != 0 ? factor : 0.0f;
-        }
+      for (int j = 0; j < cols; ++j) {
+        x.at(i, j) *= (bits[i][j / 32] >> j % 32 & 1) != 0 ? factor : 0.0f;
       }
     }
   }
