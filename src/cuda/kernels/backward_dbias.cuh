@@ -138,7 +138,7 @@ INGOT_FN void store_bias(const S& sum, const MmaBackwardParams& p, const PairsAt
     for (int w = 0; w < Config::warps; ++w) x += sums[w][col];
   }
   const Index col = at.col + thread;
-  if (col < out.cols) from_float(out.row(0)[col * out.col_stride], x);
+  if (col < p.bias_shape[3]) from_float(out.row(0)[col * out.col_stride], x);
 }
 
 }  // namespace ingot
